@@ -1,0 +1,43 @@
+// Whole-file writes that either happen completely or leave the old file as it was.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace slmi {
+
+/// Writes to `path`.tmp-PID, then commit() does fsync, rename over `path` and fsync of the directory.
+/// Destroyed without commit, the temporary file is removed and `path` is untouched.
+/// @throws Error{Output} naming the path and the system's reason (disk full, permission, ...).
+class AtomicFile {
+ public:
+  explicit AtomicFile(const std::filesystem::path& path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  void write(std::span<const std::byte> bytes);
+  void write(std::string_view text);
+  void commit();
+
+ private:
+  void flush_buffer();
+  std::filesystem::path path_, temporary_;
+  int fd_ = -1;
+  std::string buffer_;
+};
+
+/// Writes the whole text atomically.
+void write_file_atomically(const std::filesystem::path& path, std::string_view text);
+
+/// fsyncs a directory so that renames inside it survive a crash. @throws Error{Output}.
+void sync_directory(const std::filesystem::path& directory);
+
+/// Creates the directory and its parents. @throws Error{Output} with the system's reason.
+void create_directories(const std::filesystem::path& directory);
+
+}  // namespace slmi
