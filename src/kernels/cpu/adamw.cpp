@@ -1,0 +1,62 @@
+// AdamW and the sum of squares: reference and choice of level.
+#include "slmi/kernels/cpu/adamw.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "levels.h"
+
+namespace slmi::kernels::cpu {
+
+namespace detail {
+
+template <>
+void AdamW<SimdLevel::Scalar>::step(float* param, float* grad, float* m, float* v, const AdamWFactors& f, int64_t begin,
+                                    int64_t end) {
+  for (int64_t i = begin; i < end; ++i) {
+    const float g = grad[i] * f.gradient_scale;
+    m[i] = m[i] + (g - m[i]) * f.one_minus_beta1;
+    v[i] = v[i] * f.beta2 + f.one_minus_beta2 * g * g;
+    const float denominator = std::sqrt(v[i]) / f.root_bias_correction2 + f.eps;
+    param[i] = param[i] * f.decay + f.minus_step_size * (m[i] / denominator);
+    if (f.gradient_after == GradientAfter::Clear) grad[i] = 0.0f;
+  }
+}
+
+template <>
+double AdamW<SimdLevel::Scalar>::sum_of_squares(const float* x, int64_t n) {
+  double sums[16] = {};
+  for (int64_t i = 0; i < n; ++i) sums[i % 16] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  for (int half = 8; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) sums[i] += sums[i + half];
+  }
+  return sums[0];
+}
+
+}  // namespace detail
+
+void adamw_step(float* param, float* grad, float* m, float* v, const AdamWStep& step, int64_t begin, int64_t end,
+                SimdLevel level) {
+  const detail::AdamWFactors f = {
+      .gradient_scale = step.gradient_scale,
+      .decay = static_cast<float>(1.0 - step.learning_rate * step.weight_decay),
+      .one_minus_beta1 = static_cast<float>(1.0 - step.beta1),
+      .beta2 = static_cast<float>(step.beta2),
+      .one_minus_beta2 = static_cast<float>(1.0 - step.beta2),
+      .root_bias_correction2 = static_cast<float>(std::sqrt(step.bias_correction2)),
+      .eps = static_cast<float>(step.eps),
+      .minus_step_size = static_cast<float>(-(step.learning_rate / step.bias_correction1)),
+      .gradient_after = step.gradient_after,
+  };
+  detail::at_level(level, [&]<SimdLevel L> { detail::AdamW<L>::step(param, grad, m, v, f, begin, end); });
+}
+
+void sum_of_squares(const float* x, int64_t n, double* block_sums, int64_t begin, int64_t end, SimdLevel level) {
+  detail::at_level(level, [&]<SimdLevel L> {
+    for (int64_t b = begin; b < end; ++b) {
+      block_sums[b] = detail::AdamW<L>::sum_of_squares(x + b * kSumBlock, std::min(kSumBlock, n - b * kSumBlock));
+    }
+  });
+}
+
+}  // namespace slmi::kernels::cpu
