@@ -1,0 +1,131 @@
+// The model core: a Llama as embed / block / head, forward and backward, for training, calibration, prefill and decoding.
+//
+// Letters: T tokens, D width, H heads, HK kv heads, E head width, F ffn width, V vocabulary, R LoRA rank, P target rows.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "slmi/formats/checkpoint.h"
+#include "slmi/formats/llama_config.h"
+#include "slmi/model/kv_cache.h"
+#include "slmi/model/lora.h"
+#include "slmi/ops/attention.h"
+#include "slmi/ops/linear_group.h"
+#include "slmi/ops/packed_matrix.h"
+#include "slmi/ops/rope.h"
+
+namespace slmi::model {
+
+/// How the base's matrices are held: as stored in the file, or converted when loaded.
+enum class BaseFormat { Stored, NF4, BF16, F16, F32 };
+
+struct LoadOptions {
+  BaseFormat base_format = BaseFormat::Stored;
+  ops::NumericsPolicy policy;
+  at::Device device = at::kCPU;
+  /// Resident keeps all matrices in the compute type too: fastest, 2 or 4 bytes a weight.
+  ops::Residency residency = ops::Residency::Resident;
+};
+
+/// What a forward pass is given besides the tokens.
+struct ForwardContext {
+  at::Tensor positions;  // i32 [T]
+  ops::AttentionPlan plan;
+  /// With a cache, the K and V of this call's tokens go to cache_rows first, and the plan's key rows are cache rows.
+  KvCache* cache = nullptr;
+  at::Tensor cache_rows;  // i64 [T]
+  const ops::DropoutContext* dropout = nullptr;
+  /// Calibration looks at each group's input [T, K]; free when absent.
+  std::function<void(const ops::LinearSite& first_site, const at::Tensor& x)> observer;
+};
+
+/// Which activations a block keeps for its backward pass; this list is activation checkpointing.
+enum class SavePolicy {
+  All,    // every input of a product
+  Light,  // not the normed inputs and the SwiGLU output, which are made again
+  None,   // the block's input alone; the block runs forward again
+};
+
+/// What block_forward keeps. Undefined tensors are made again in block_backward.
+struct BlockSaved {
+  at::Tensor input;              // f32 [T, D]
+  at::Tensor middle;             // f32 [T, D], after attention's residual
+  at::Tensor rstd1, rstd2;       // f32 [T]
+  at::Tensor qkv_in;             // [T, D + 3R]: the normed input and x A^T
+  at::Tensor qkv;                // [T, (H + 2 HK) E], rotated
+  at::Tensor attention;          // [T, H*E + R]
+  at::Tensor lse;                // f32 [T, H]
+  at::Tensor mlp_in;             // [T, D + 2R]
+  at::Tensor gate_up;            // [T, 2F]
+  at::Tensor activation;         // [T, F + R]
+};
+
+class Llama {
+ public:
+  /// @throws Error{Input} if tensors are missing or of the wrong shape, Error{Usage} for a format that the device cannot hold.
+  static std::shared_ptr<Llama> load(const formats::Checkpoint& checkpoint, const LoadOptions& options);
+
+  const formats::LlamaConfig& config() const { return config_; }
+  const LoadOptions& options() const { return options_; }
+  at::Device device() const { return options_.device; }
+  at::ScalarType compute_type() const { return ops::scalar_type(options_.policy.compute); }
+  uint64_t packed_bytes() const;
+
+  /// Gives every projection its adapter; the Lora must outlive the model or be detached.
+  void attach(const Lora& lora);
+  void detach();
+  /// Takes over changed adapter values; after every optimizer step.
+  void refresh_adapters();
+
+  /// tokens i32 [T] -> hidden f32 [T, D].
+  at::Tensor embed(const at::Tensor& tokens) const;
+  /// One block, hidden f32 [T, D] -> [T, D]. `saved` may be null (inference).
+  at::Tensor block_forward(int64_t layer, const at::Tensor& hidden, const ForwardContext& context, SavePolicy policy,
+                           BlockSaved* saved) const;
+  /// Gradient of the block's input from d_hidden f32 [T, D], in place; adapters' gradients are accumulated. Consumes `saved`.
+  void block_backward(int64_t layer, const at::Tensor& d_hidden, const ForwardContext& context, BlockSaved& saved,
+                      ops::LinearGroup::InputGradient wanted) const;
+  /// Final norm and output matrix: hidden f32 [P, D] -> logits [P, V] in the compute type.
+  at::Tensor head(const at::Tensor& hidden) const;
+
+  /// All blocks: tokens i32 [T] -> hidden f32 [T, D] (before the final norm).
+  at::Tensor forward(const at::Tensor& tokens, const ForwardContext& context) const;
+
+  /// Sum of the losses of all target rows, with the gradient of hidden added to d_hidden (undefined: loss only).
+  /// hidden, d_hidden f32 [T, D]; target_rows i64 [P]; target_ids i32 [P]. Returns f32 [P], one loss a target.
+  /// Logits exist for a chunk of rows at a time.
+  at::Tensor head_loss(const at::Tensor& hidden, const at::Tensor& target_rows, const at::Tensor& target_ids,
+                       const at::Tensor& d_hidden) const;
+
+  /// Makes the rotary table long enough. Call before forward with the largest position + 1.
+  void reserve_positions(int64_t n) { rope_.reserve(n); }
+
+  struct Block {
+    at::Tensor norm1, norm2;  // f32 [D]
+    ops::LinearGroup qkv, output, gate_up, down;
+  };
+  std::vector<Block>& blocks() { return blocks_; }
+  const std::vector<Block>& blocks() const { return blocks_; }
+  const ops::PackedMatrix& embedding() const { return embedding_; }
+
+ private:
+  void attention_part(const Block& block, const at::Tensor& hidden, const ForwardContext& context, BlockSaved& s,
+                      int64_t layer) const;
+  void mlp_part(const Block& block, const ForwardContext& context, BlockSaved& s, at::Tensor& out) const;
+  at::Tensor normed_input(const at::Tensor& x, const at::Tensor& weight, const ops::LinearGroup& group,
+                          at::Tensor& rstd) const;
+  at::Tensor head_weight() const;
+  ops::AttentionShape attention_shape() const;
+
+  formats::LlamaConfig config_;
+  LoadOptions options_;
+  std::vector<Block> blocks_;
+  ops::PackedMatrix embedding_, output_;  // output_ undefined: tied
+  at::Tensor final_norm_, head_resident_;
+  ops::RopeTable rope_;
+};
+
+}  // namespace slmi::model

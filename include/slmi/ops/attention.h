@@ -1,0 +1,58 @@
+// Causal attention over packed segments, each with an optional shared prefix; for training, prefill and decoding alike.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "slmi/kernels/cpu/attention.h"
+#include "slmi/ops/tensor.h"
+
+namespace slmi::ops {
+
+using kernels::cpu::AttentionPasses;
+using kernels::cpu::AttentionSegment;
+
+struct AttentionShape {
+  int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;
+  double scale() const;
+};
+
+/// Which segments a batch has, with the index tensors that the device needs; built once a batch, used by every layer.
+class AttentionPlan {
+ public:
+  AttentionPlan() = default;
+  /// ForwardOnly spares the bookkeeping of gradients: decoding makes a plan a token.
+  AttentionPlan(std::vector<AttentionSegment> segments, at::Device device, AttentionPasses passes = AttentionPasses::ForwardAndBackward);
+  const std::vector<AttentionSegment>& segments() const { return segments_; }
+
+  /// Padded gather indices for the plain libtorch road: built on first use.
+  struct Padded {
+    at::Tensor query_index;  // i64 [S, Lq], row of the query tensor; padding points at row 0
+    at::Tensor query_valid;  // i64 [n], flat positions in [S * Lq] that hold a real query
+    at::Tensor query_rows;   // i64 [n], their rows
+    at::Tensor key_index;    // i64 [S, Lk]
+    at::Tensor mask;         // f32 [S, 1, Lq, Lk]: 0 or -inf
+  };
+  const Padded& padded() const;
+  /// The CPU kernels' own plan: built on first use, for the current number of threads.
+  const kernels::cpu::AttentionPlan& cpu(const AttentionShape& shape) const;
+
+ private:
+  std::vector<AttentionSegment> segments_;
+  at::Device device_ = at::kCPU;
+  AttentionPasses passes_ = AttentionPasses::ForwardAndBackward;
+  mutable Padded padded_;
+  mutable std::shared_ptr<const kernels::cpu::AttentionPlan> cpu_;
+};
+
+/// out = softmax(q k^T / sqrt(E)) v per segment and head; head h reads kv head h / (H / HK).
+/// q [Tq, H*E], k and v [rows, HK*E], out [Tq, H*E]: rows may be strided. lse f32 [Tq, H] gets the log-sum-exp of the scores.
+void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionShape& shape,
+                       const AttentionPlan& plan, const at::Tensor& out, const at::Tensor& lse);
+
+/// Gradients of the same. dq [Tq, H*E], dk and dv [rows, HK*E] are written (rows that no segment sees get 0).
+void attention_backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                        const at::Tensor& out, const at::Tensor& lse, const AttentionShape& shape, const AttentionPlan& plan,
+                        const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv);
+
+}  // namespace slmi::ops

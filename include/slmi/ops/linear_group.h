@@ -1,0 +1,70 @@
+// Matrices that share an input (q/k/v, gate/up, or one alone), with their LoRA updates, as one product forward and one back.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "slmi/ops/dropout.h"
+#include "slmi/ops/packed_matrix.h"
+#include "slmi/ops/tensor.h"
+
+namespace slmi::ops {
+
+/// Adapter of one matrix: views into the trainer's flat buffers. y += scale * (x A^T) B^T.
+/// Source: Hu et al. 2021, arXiv:2106.09685.
+struct LoraPair {
+  at::Tensor a, b;            // f32 [R, K], [N, R]
+  at::Tensor grad_a, grad_b;  // f32, accumulated into; undefined when not training
+  double scale = 1.0;
+};
+
+/// Whether the weights of a group are kept in the compute type between uses, or made anew from the packed form each time.
+enum class Residency { Resident, Transient };
+
+/// One product over [x | u] with the weight [W | s*B]: with u = x A^T written beside x, base and update come out of one matrix
+/// product, and the backward product returns the gradient of x and that of u side by side. W's rows are the group's matrices
+/// stacked, s*B is block-diagonal.
+class LinearGroup {
+ public:
+  LinearGroup() = default;
+  LinearGroup(std::vector<PackedMatrix> matrices, std::vector<LinearSite> sites, Compute compute, Residency residency);
+
+  /// Width of the input buffer: K, plus the sum of the adapters' ranks. Rows of x must be this wide; the caller fills [0, K).
+  int64_t input_width() const { return k_ + total_rank_; }
+  int64_t k() const { return k_; }
+  int64_t n() const { return n_; }
+  uint64_t packed_bytes() const;
+  const std::vector<PackedMatrix>& matrices() const { return matrices_; }
+  const std::vector<LinearSite>& sites() const { return sites_; }
+
+  /// One entry a matrix; an undefined `a` means no adapter there.
+  void attach(std::vector<LoraPair> adapters);
+  void detach();
+  /// Takes over changed adapter values. Must be called after every optimizer step, before the next forward.
+  void refresh_adapters();
+
+  /// Writes x A^T beside x, into the last columns of x_ext [T, input_width]; forward does it by itself.
+  void fill_update_input(const at::Tensor& x_ext, const DropoutContext* dropout) const;
+  /// y = base(x) + updates. x_ext [T, input_width] in the compute type; its last columns are written. y [T, N].
+  void forward(const at::Tensor& x_ext, const at::Tensor& y, const DropoutContext* dropout) const;
+
+  enum class InputGradient { Wanted, Unwanted };
+  /// Returns the gradient of x [T, K] (undefined if unwanted) and accumulates the adapters' gradients. x_ext as forward left it.
+  at::Tensor backward(const at::Tensor& dy, const at::Tensor& x_ext, const DropoutContext* dropout, InputGradient wanted) const;
+
+ private:
+  at::Tensor weight() const;
+  void write_update_columns(const at::Tensor& weight) const;
+  at::Tensor dropped(const at::Tensor& x, const DropoutContext& dropout) const;
+
+  std::vector<PackedMatrix> matrices_;
+  std::vector<LinearSite> sites_;
+  Compute compute_ = Compute::F32;
+  Residency residency_ = Residency::Transient;
+  int64_t k_ = 0, n_ = 0, total_rank_ = 0;
+  std::vector<LoraPair> adapters_;
+  at::Tensor a_;         // [total rank, K], compute type: the adapters' A stacked
+  at::Tensor resident_;  // [N, K + total rank]
+};
+
+}  // namespace slmi::ops

@@ -1,0 +1,28 @@
+// AdamW over one flat buffer, with clipping; every number that changes from step to step lives in device memory.
+#pragma once
+
+#include "slmi/ops/tensor.h"
+
+namespace slmi::ops {
+
+struct AdamWOptions {
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.0;
+};
+
+/// The numbers of one step, in device memory so that a captured step can be replayed: f32 [kCount].
+struct StepNumbers {
+  enum Index { LearningRate, BiasCorrection1, BiasCorrection2, InverseTargets, MaxNorm, GradientNorm, GradientScale, kCount };
+  at::Tensor values;
+  explicit StepNumbers(at::Device device) : values(at::zeros({kCount}, at::TensorOptions().dtype(at::kFloat).device(device))) {}
+  /// step counts from 1; num_targets is the global count that the summed loss is divided by; max_norm 0: no clipping.
+  void set(double learning_rate, int64_t step, int64_t num_targets, double max_norm, const AdamWOptions& options);
+};
+
+/// Norm of the mean gradient (sum / targets) and the factor that divides and clips it, as torch's clip_grad_norm_ does.
+void measure_gradient(const at::Tensor& gradients, StepNumbers& numbers);
+
+/// torch.optim.AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101) on f32 [n] buffers; clears the gradients.
+void adamw_step(const at::Tensor& values, const at::Tensor& gradients, const at::Tensor& m, const at::Tensor& v,
+                const AdamWOptions& options, const StepNumbers& numbers);
+
+}  // namespace slmi::ops

@@ -1,0 +1,58 @@
+// A weight matrix as it is stored, whatever its format, and the way back to numbers.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "slmi/formats/checkpoint.h"
+#include "slmi/ops/tensor.h"
+#include "slmi/quant/nf4.h"
+#include "slmi/quant/weight_format.h"
+
+namespace slmi::ops {
+
+/// A matrix [N, K] in Hugging Face's row order. Copies share the storage. Immutable, safe to read from several threads.
+/// On the CPU the planes are the mapped file's bytes or owned ones; on a GPU they are tensors (16- and 32-bit floats and NF4).
+class PackedMatrix {
+ public:
+  PackedMatrix() = default;
+  /// Takes the bytes as they are in the file. @throws Error{Input} if the tensor is not a matrix.
+  static PackedMatrix from_stored(formats::StoredTensor tensor);
+  /// The same values in another format: NF4 (block 64, double quantization), BF16, F16 or F32; rounds once from f32.
+  PackedMatrix converted_to(quant::WeightFormat format) const;
+  /// The same matrix on another device; GGUF blocks are refused on a GPU. @throws Error{Usage} naming the flag to use.
+  PackedMatrix to(at::Device device) const;
+
+  quant::WeightFormat format() const { return format_; }
+  int64_t n() const { return n_; }
+  int64_t k() const { return k_; }
+  at::Device device() const { return device_; }
+  const std::string& name() const { return name_; }
+  /// Bytes of the stored form.
+  uint64_t bytes() const;
+  bool defined() const { return n_ > 0; }
+
+  /// Writes all values to out [N, K] (f32, bf16 or f16; rows may be strided), rounding once from f32.
+  void dequantize_into(const at::Tensor& out) const;
+  /// Rows picked by ids (i32 [T]) as f32 [T, K].
+  at::Tensor rows(const at::Tensor& ids) const;
+
+ private:
+  void dequantize_rows_cpu(const at::Tensor& out, int64_t first_row) const;
+  at::Tensor dequantize_cuda() const;
+
+  std::string name_;
+  quant::WeightFormat format_ = quant::WeightFormat::F32;
+  int64_t n_ = 0, k_ = 0;
+  at::Device device_ = at::kCPU;
+  std::shared_ptr<const formats::StoredTensor> stored_;    // CPU, every format but NF4
+  std::shared_ptr<const quant::Nf4Matrix> nf4_;            // CPU, NF4
+  at::Tensor dense_;                                       // GPU, 16- and 32-bit floats
+  struct Nf4Planes {
+    at::Tensor codes, absmax_codes, absmax2, map, codebook;  // u8 [N*K/2], u8 [blocks], f32 [blocks/256], f32 [256], f32 [16]
+    double offset = 0;
+  };
+  Nf4Planes planes_;  // GPU, NF4
+};
+
+}  // namespace slmi::ops

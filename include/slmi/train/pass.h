@@ -1,0 +1,17 @@
+// One micro-batch forward and backward.
+#pragma once
+
+#include "slmi/model/batch.h"
+#include "slmi/model/llama.h"
+
+namespace slmi::train {
+
+/// Adds the gradient of the *sum* of the target losses to the adapters' gradient buffer and returns that sum, in f64.
+/// Only the first block's input gradient is not made: the embedding is frozen.
+double forward_backward(model::Llama& llama, const model::DeviceBatch& batch, model::SavePolicy save,
+                        const ops::DropoutContext* dropout);
+
+/// Sum of the target losses, in f64, without gradients.
+double forward_loss(model::Llama& llama, const model::DeviceBatch& batch);
+
+}  // namespace slmi::train

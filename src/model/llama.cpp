@@ -1,0 +1,215 @@
+// The blocks and the head, forward and backward. The loader is in load.cpp.
+#include "slmi/model/llama.h"
+
+#include <algorithm>
+
+#include "slmi/ops/cross_entropy.h"
+#include "slmi/ops/norm.h"
+#include "slmi/ops/swiglu.h"
+
+namespace slmi::model {
+namespace {
+
+/// Columns [0, k) of an input buffer.
+at::Tensor front(const at::Tensor& x_ext, int64_t k) { return x_ext.narrow(1, 0, k); }
+
+}  // namespace
+
+uint64_t Llama::packed_bytes() const {
+  uint64_t sum = embedding_.bytes() + (output_.defined() ? output_.bytes() : 0);
+  for (const auto& b : blocks_)
+    for (const auto* group : {&b.qkv, &b.output, &b.gate_up, &b.down}) sum += group->packed_bytes();
+  return sum;
+}
+
+void Llama::attach(const Lora& lora) {
+  for (auto& b : blocks_) {
+    for (auto* group : {&b.qkv, &b.output, &b.gate_up, &b.down}) {
+      std::vector<ops::LoraPair> pairs;
+      for (const auto& site : group->sites()) pairs.push_back(lora.pair(site.layer, site.module));
+      group->attach(std::move(pairs));
+    }
+  }
+}
+
+void Llama::detach() {
+  for (auto& b : blocks_)
+    for (auto* group : {&b.qkv, &b.output, &b.gate_up, &b.down}) group->detach();
+}
+
+void Llama::refresh_adapters() {
+  for (auto& b : blocks_)
+    for (auto* group : {&b.qkv, &b.output, &b.gate_up, &b.down}) group->refresh_adapters();
+}
+
+ops::AttentionShape Llama::attention_shape() const { return {config_.num_heads, config_.num_kv_heads, config_.head_dim}; }
+
+at::Tensor Llama::embed(const at::Tensor& tokens) const { return embedding_.rows(tokens); }
+
+at::Tensor Llama::normed_input(const at::Tensor& x, const at::Tensor& weight, const ops::LinearGroup& group,
+                               at::Tensor& rstd) const {
+  const at::Tensor out = at::empty({x.size(0), group.input_width()}, x.options().dtype(compute_type()));
+  rstd = at::empty({x.size(0)}, x.options());
+  ops::rms_norm_forward(x, weight, config_.rms_norm_eps, front(out, group.k()), rstd);
+  return out;
+}
+
+void Llama::attention_part(const Block& block, const at::Tensor& hidden, const ForwardContext& context, BlockSaved& s,
+                           int64_t layer) const {
+  const int64_t tokens = hidden.size(0), heads = config_.num_heads, kv_heads = config_.num_kv_heads, e = config_.head_dim;
+  s.input = hidden;
+  s.qkv_in = normed_input(hidden, block.norm1, block.qkv, s.rstd1);
+  if (context.observer) context.observer(block.qkv.sites().front(), front(s.qkv_in, block.qkv.k()));
+  s.qkv = at::empty({tokens, (heads + 2 * kv_heads) * e}, s.qkv_in.options());
+  block.qkv.forward(s.qkv_in, s.qkv, context.dropout);
+  ops::rope_apply(s.qkv.narrow(1, 0, (heads + kv_heads) * e), heads + kv_heads, rope_, context.positions,
+                  ops::RopeDirection::Forward);
+
+  const at::Tensor q = s.qkv.narrow(1, 0, heads * e);
+  at::Tensor k = s.qkv.narrow(1, heads * e, kv_heads * e), v = s.qkv.narrow(1, (heads + kv_heads) * e, kv_heads * e);
+  if (context.cache != nullptr) {
+    const auto type = context.cache->keys(layer).scalar_type();
+    context.cache->keys(layer).index_copy_(0, context.cache_rows, k.to(type));
+    context.cache->values(layer).index_copy_(0, context.cache_rows, v.to(type));
+    k = context.cache->keys(layer);
+    v = context.cache->values(layer);
+  }
+  s.attention = at::empty({tokens, block.output.input_width()}, s.qkv.options());
+  s.lse = at::empty({tokens, heads}, hidden.options());
+  ops::attention_forward(q, k, v, attention_shape(), context.plan, front(s.attention, heads * e), s.lse);
+  if (context.observer) context.observer(block.output.sites().front(), front(s.attention, heads * e));
+  const at::Tensor projected = at::empty({tokens, config_.hidden_size}, s.qkv.options());
+  block.output.forward(s.attention, projected, context.dropout);
+  s.middle = ops::add_residual(hidden, projected);
+}
+
+void Llama::mlp_part(const Block& block, const ForwardContext& context, BlockSaved& s, at::Tensor& out) const {
+  const int64_t tokens = s.middle.size(0), f = config_.intermediate_size;
+  s.mlp_in = normed_input(s.middle, block.norm2, block.gate_up, s.rstd2);
+  if (context.observer) context.observer(block.gate_up.sites().front(), front(s.mlp_in, block.gate_up.k()));
+  s.gate_up = at::empty({tokens, 2 * f}, s.mlp_in.options());
+  block.gate_up.forward(s.mlp_in, s.gate_up, context.dropout);
+  s.activation = at::empty({tokens, block.down.input_width()}, s.gate_up.options());
+  ops::swiglu_forward(s.gate_up, front(s.activation, f));
+  if (context.observer) context.observer(block.down.sites().front(), front(s.activation, f));
+  const at::Tensor projected = at::empty({tokens, config_.hidden_size}, s.gate_up.options());
+  block.down.forward(s.activation, projected, context.dropout);
+  out = ops::add_residual(s.middle, projected);
+}
+
+at::Tensor Llama::block_forward(int64_t layer, const at::Tensor& hidden, const ForwardContext& context, SavePolicy policy,
+                                BlockSaved* saved) const {
+  const Block& block = blocks_[static_cast<size_t>(layer)];
+  BlockSaved s;
+  at::Tensor out;
+  attention_part(block, hidden, context, s, layer);
+  mlp_part(block, context, s, out);
+  if (saved == nullptr) return out;
+  if (policy == SavePolicy::None) {
+    *saved = {};
+    saved->input = hidden;
+    return out;
+  }
+  if (policy == SavePolicy::Light)
+    for (auto* t : {&s.qkv_in, &s.mlp_in, &s.activation}) t->reset();
+  *saved = std::move(s);
+  return out;
+}
+
+void Llama::block_backward(int64_t layer, const at::Tensor& d_hidden, const ForwardContext& context, BlockSaved& s,
+                           ops::LinearGroup::InputGradient wanted) const {
+  using ops::LinearGroup;
+  const Block& block = blocks_[static_cast<size_t>(layer)];
+  const int64_t heads = config_.num_heads, kv_heads = config_.num_kv_heads, e = config_.head_dim, f = config_.intermediate_size;
+  const auto* dropout = context.dropout;
+  if (!s.qkv.defined()) {
+    at::Tensor out;
+    attention_part(block, at::Tensor(s.input), context, s, layer);
+    mlp_part(block, context, s, out);
+  }
+  if (!s.activation.defined()) {
+    s.activation = at::empty({s.gate_up.size(0), block.down.input_width()}, s.gate_up.options());
+    ops::swiglu_forward(s.gate_up, front(s.activation, f));
+    block.down.fill_update_input(s.activation, dropout);
+  }
+  const at::Tensor d_activation =
+      block.down.backward(d_hidden.to(compute_type()), s.activation, dropout, LinearGroup::InputGradient::Wanted);
+  s.activation.reset();
+  ops::swiglu_backward(s.gate_up, d_activation, s.gate_up);
+  if (!s.mlp_in.defined()) {
+    s.mlp_in = normed_input(s.middle, block.norm2, block.gate_up, s.rstd2);
+    block.gate_up.fill_update_input(s.mlp_in, dropout);
+  }
+  const at::Tensor d_mlp_in = block.gate_up.backward(s.gate_up, s.mlp_in, dropout, LinearGroup::InputGradient::Wanted);
+  s.gate_up.reset();
+  s.mlp_in.reset();
+  ops::rms_norm_backward(d_mlp_in, s.middle, block.norm2, s.rstd2, d_hidden);
+
+  const at::Tensor d_attention =
+      block.output.backward(d_hidden.to(compute_type()), s.attention, dropout, LinearGroup::InputGradient::Wanted);
+  const at::Tensor d_qkv = at::empty_like(s.qkv);
+  const auto part = [&](const at::Tensor& x, int64_t begin, int64_t count) { return x.narrow(1, begin * e, count * e); };
+  ops::attention_backward(d_attention, part(s.qkv, 0, heads), part(s.qkv, heads, kv_heads),
+                          part(s.qkv, heads + kv_heads, kv_heads), front(s.attention, heads * e), s.lse, attention_shape(),
+                          context.plan, part(d_qkv, 0, heads), part(d_qkv, heads, kv_heads),
+                          part(d_qkv, heads + kv_heads, kv_heads));
+  ops::rope_apply(part(d_qkv, 0, heads + kv_heads), heads + kv_heads, rope_, context.positions, ops::RopeDirection::Inverse);
+  s.qkv.reset();
+  s.attention.reset();
+  if (!s.qkv_in.defined()) {
+    s.qkv_in = normed_input(s.input, block.norm1, block.qkv, s.rstd1);
+    block.qkv.fill_update_input(s.qkv_in, dropout);
+  }
+  const at::Tensor d_qkv_in = block.qkv.backward(d_qkv, s.qkv_in, dropout, wanted);
+  if (wanted == LinearGroup::InputGradient::Wanted) ops::rms_norm_backward(d_qkv_in, s.input, block.norm1, s.rstd1, d_hidden);
+  s = {};
+}
+
+at::Tensor Llama::forward(const at::Tensor& tokens, const ForwardContext& context) const {
+  at::Tensor hidden = embed(tokens);
+  for (int64_t i = 0; i < config_.num_layers; ++i) hidden = block_forward(i, hidden, context, SavePolicy::All, nullptr);
+  return hidden;
+}
+
+at::Tensor Llama::head_weight() const {
+  if (head_resident_.defined()) return head_resident_;
+  const auto& matrix = output_.defined() ? output_ : embedding_;
+  const at::Tensor out = at::empty({matrix.n(), matrix.k()}, final_norm_.options().dtype(compute_type()));
+  matrix.dequantize_into(out);
+  return out;
+}
+
+at::Tensor Llama::head(const at::Tensor& hidden) const {
+  const at::Tensor rstd = at::empty({hidden.size(0)}, hidden.options());
+  const at::Tensor normed = at::empty_like(hidden, hidden.options().dtype(compute_type()));
+  ops::rms_norm_forward(hidden, final_norm_, config_.rms_norm_eps, normed, rstd);
+  return at::mm(normed, head_weight().t());
+}
+
+at::Tensor Llama::head_loss(const at::Tensor& hidden, const at::Tensor& target_rows, const at::Tensor& target_ids,
+                            const at::Tensor& d_hidden) const {
+  constexpr int64_t kChunkBytes = int64_t{128} << 20;  // of logits: large enough for full products, small beside a 128k vocabulary
+  const int64_t count = target_rows.size(0);
+  const at::Tensor weight = head_weight();
+  const int64_t row_bytes = weight.size(0) * static_cast<int64_t>(weight.element_size());
+  const int64_t chunk = std::max<int64_t>(1, kChunkBytes / row_bytes);
+  const at::Tensor loss = at::empty({count}, hidden.options());
+  const auto mode = d_hidden.defined() ? ops::CrossEntropyMode::LossAndGradient : ops::CrossEntropyMode::LossOnly;
+  for (int64_t begin = 0; begin < count; begin += chunk) {
+    const int64_t n = std::min(chunk, count - begin);
+    const at::Tensor rows = target_rows.narrow(0, begin, n);
+    const at::Tensor x = hidden.index_select(0, rows);
+    const at::Tensor rstd = at::empty({n}, hidden.options());
+    const at::Tensor normed = at::empty({n, x.size(1)}, x.options().dtype(compute_type()));
+    ops::rms_norm_forward(x, final_norm_, config_.rms_norm_eps, normed, rstd);
+    const at::Tensor logits = at::mm(normed, weight.t());
+    ops::cross_entropy(logits, target_ids.narrow(0, begin, n), mode, loss.narrow(0, begin, n));
+    if (!d_hidden.defined()) continue;
+    const at::Tensor dx = at::zeros_like(x);
+    ops::rms_norm_backward(at::mm(logits, weight), x, final_norm_, rstd, dx);
+    d_hidden.index_add_(0, rows, dx);
+  }
+  return loss;
+}
+
+}  // namespace slmi::model

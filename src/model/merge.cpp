@@ -1,0 +1,218 @@
+// Merging an adapter into its base; see the header.
+#include "slmi/model/merge.h"
+
+#include <cstring>
+#include <map>
+
+#include "slmi/base/atomic_file.h"
+#include "slmi/base/error.h"
+#include "slmi/base/half.h"
+#include "slmi/base/mapped_file.h"
+#include "slmi/base/sha256.h"
+#include "slmi/base/version.h"
+#include "slmi/formats/hf_directory.h"
+#include "slmi/text/tokenizer_files.h"
+
+namespace slmi::model {
+namespace {
+
+namespace fs = std::filesystem;
+using formats::Dtype;
+using quant::WeightFormat;
+
+Dtype dtype_of(MergeDtype dtype) {
+  switch (dtype) {
+    case MergeDtype::BF16:
+      return Dtype::BF16;
+    case MergeDtype::F16:
+      return Dtype::F16;
+    case MergeDtype::F32:
+      break;
+  }
+  return Dtype::F32;
+}
+
+const char* torch_name(Dtype dtype) {
+  return dtype == Dtype::BF16 ? "bfloat16" : dtype == Dtype::F16 ? "float16" : "float32";
+}
+
+at::ScalarType scalar_type_of(Dtype dtype) {
+  return dtype == Dtype::BF16 ? at::kBFloat16 : dtype == Dtype::F16 ? at::kHalf : at::kFloat;
+}
+
+bool is_norm(const std::string& name) {
+  return name.ends_with("norm.weight");
+}
+
+/// True if a conversion to `dtype` and back gives every value again.
+bool holds_exactly(Dtype dtype, const std::vector<float>& values) {
+  return std::all_of(values.begin(), values.end(), [dtype](float v) {
+    if (dtype == Dtype::BF16) return bf16_to_f32(f32_to_bf16(v)) == v;
+    if (dtype == Dtype::F16) return f16_to_f32(f32_to_f16(v)) == v;
+    return true;
+  });
+}
+
+/// Reads matrices, adds updates, rounds.
+class Merger {
+ public:
+  Merger(const ModelFiles& files, const MergeOptions& options, bool quantized)
+      : files_(files),
+        options_(options),
+        through_nf4_(options.onto == MergeOnto::Dequant && !quantized),
+        adapter_(formats::PeftAdapter::open(files.adapter_path)),
+        lora_(Lora::from_adapter(files.checkpoint->config(), adapter_, at::kCPU)) {
+    for (const auto& slot : lora_.slots()) {
+      const auto path = formats::llama_module_path(formats::parse_llama_module(slot.module));
+      slots_[fmt::format("model.layers.{}.{}.weight", slot.layer, path)] = &slot;
+    }
+  }
+
+  /// Every tensor of the merged model; each is made when its turn to be written comes.
+  std::vector<formats::OutputTensor> tensors() {
+    std::vector<formats::OutputTensor> out;
+    for (const auto& [name, shape] : formats::expected_tensors(files_.checkpoint->config())) {
+      formats::OutputTensor tensor{name, output_dtype(name), shape};
+      tensor.produce = [this, name = name, dtype = tensor.dtype] { return produce(name, dtype); };
+      out.push_back(std::move(tensor));
+    }
+    total_ = static_cast<int64_t>(out.size());
+    return out;
+  }
+
+  int64_t adapted() const { return adapted_; }
+
+ private:
+  Dtype output_dtype(const std::string& name) const {
+    const Dtype dtype = dtype_of(options_.dtype);
+    if (!is_norm(name)) return dtype;
+    return holds_exactly(dtype, formats::to_floats(files_.checkpoint->tensor(name))) ? dtype : Dtype::F32;
+  }
+
+  at::Tensor base_values(const std::string& name) const {
+    if (is_norm(name)) return at::tensor(formats::to_floats(files_.checkpoint->tensor(name)), at::kFloat);
+    auto matrix = ops::PackedMatrix::from_stored(files_.checkpoint->tensor(name));
+    if (through_nf4_ && slots_.contains(name)) matrix = matrix.converted_to(WeightFormat::NF4);
+    at::Tensor out = at::empty({matrix.n(), matrix.k()}, at::kFloat);
+    matrix.dequantize_into(out);
+    return out;
+  }
+
+  std::vector<std::byte> produce(const std::string& name, Dtype dtype) {
+    at::Tensor values = base_values(name);
+    if (const auto found = slots_.find(name); found != slots_.end()) {
+      const auto pair = lora_.pair(found->second->layer, found->second->module);
+      values = at::addmm(values, pair.b, pair.a, 1.0, pair.scale);
+      ++adapted_;
+    }
+    const at::Tensor rounded = values.to(scalar_type_of(dtype)).contiguous();
+    require(at::isfinite(rounded).all().item<bool>(), ErrorKind::Numeric,
+            "{}: tensor '{}' is not finite after the merge as {} (largest magnitude {:g}){}", options_.out.string(),
+            name, formats::dtype_name(dtype), values.abs().max().item<double>(),
+            dtype == Dtype::F16 ? "; f16 ends at 65504: take --dtype bf16" : "; is the adapter, or the base, damaged?");
+    std::vector<std::byte> bytes(static_cast<size_t>(rounded.nbytes()));
+    std::memcpy(bytes.data(), rounded.data_ptr(), bytes.size());
+    if (options_.progress) options_.progress(++done_, total_);
+    return bytes;
+  }
+
+  const ModelFiles& files_;
+  const MergeOptions& options_;
+  bool through_nf4_;
+  formats::PeftAdapter adapter_;
+  Lora lora_;
+  std::map<std::string, const Lora::Slot*> slots_;
+  int64_t adapted_ = 0, done_ = 0, total_ = 0;
+};
+
+bool is_quantized(const formats::Checkpoint& checkpoint) {
+  const auto& names = checkpoint.names();
+  return std::any_of(names.begin(), names.end(),
+                     [&](const auto& name) { return quant::is_quantized(checkpoint.tensor(name).format); });
+}
+
+/// An `out` that is absent, empty, or a model that this program wrote, and not the base itself.
+void check_out(const ModelFiles& files, const fs::path& out) {
+  std::error_code error;
+  if (!fs::exists(out, error)) return;
+  require(fs::is_directory(out, error), ErrorKind::Usage, "--out {}: a file; give a directory", out.string());
+  for (const auto& input : {files.base_path, files.adapter_path, files.path})
+    require(!fs::equivalent(out, input, error), ErrorKind::Usage,
+            "--out {}: it is what is merged; input files are never changed: give another directory", out.string());
+  const bool ours = fs::exists(out / formats::kProvenanceFile) && !formats::PeftAdapter::is_adapter(out);
+  require(fs::is_empty(out, error) || ours, ErrorKind::Usage,
+          "--out {}: holds other files already (no merged model of slmi's); give an empty or a new directory",
+          out.string());
+}
+
+formats::Provenance provenance_of(const ModelFiles& files, const MergeOptions& options, const char* merge_base) {
+  const auto prompts = files.prompts->describe();
+  const fs::path weights = files.adapter_path / "adapter_model.safetensors";
+  const std::string adapter_hash = sha256_hex(MappedFile::open(weights).text());
+  formats::Provenance p;
+  p.version = build_info().version;
+  p.commit = build_info().commit;
+  p.command = options.command;
+  p.tokenizer_hash = prompts.tokenizer_hash;
+  p.template_name = prompts.template_name;
+  p.template_text = prompts.template_text;
+  p.template_hash = prompts.template_hash;
+  p.system_prompt = prompts.system_text;
+  p.stop_ids = stop_ids(files);
+  p.base = files.base;
+  // A base that tells no lineage is the beginning of one; its fingerprint stands for it.
+  std::vector<std::string> lineage = files.base.lineage.value_or(std::vector<std::string>{files.base.fingerprint});
+  lineage.push_back(adapter_hash);
+  p.base.lineage = std::move(lineage);
+  p.adapter = fmt::format("{} sha256:{}", files.adapter_path.string(), adapter_hash);
+  p.merge_base = merge_base;
+  const auto of_base = files.checkpoint->kind() == formats::CheckpointKind::HfDirectory
+                           ? formats::read_provenance(files.base_path)
+                           : std::nullopt;
+  if (of_base) p.weights = of_base->weights;
+  if (p.weights.empty() && files.provenance) p.weights = files.provenance->weights;
+  return p;
+}
+
+void write_tokenizer(const ModelFiles& files, const MergeOptions& options) {
+  const auto& chat_template = files.prompts->chat_template();
+  const fs::path from = options.tokenizer.empty() ? files.base_path : fs::path(options.tokenizer);
+  text::copy_tokenizer_files(options.out, from, chat_template);
+  const auto written = text::Tokenizer::load(options.out);
+  require(written->hash() == files.prompts->tokenizer().hash(), ErrorKind::Internal,
+          "{}: the tokenizer written there is {:.12}, the base's {} is {:.12}", options.out.string(), written->hash(),
+          files.prompts->tokenizer().source(), files.prompts->tokenizer().hash());
+}
+
+}  // namespace
+
+MergeResult merge_adapter(const ModelFiles& files, const MergeOptions& options) {
+  require(!files.adapter_path.empty(), ErrorKind::Usage,
+          "{}: holds no adapter to merge; give a run or an adapter directory", files.path.string());
+  const bool quantized = is_quantized(*files.checkpoint);
+  require(
+      !(quantized && options.onto == MergeOnto::W16), ErrorKind::Usage,
+      "--onto w16: the base {} is quantized ({}): its 16-bit weights are not in it; take --onto dequant, or name the "
+      "16-bit form of this base with --base",
+      files.base_path.string(), files.checkpoint->formats_text());
+  check_out(files, options.out);
+  Merger merger(files, options, quantized);
+  const auto tensors = merger.tensors();
+  MergeResult result;
+  result.merge_base = quantized || options.onto == MergeOnto::Dequant ? "dequant" : "w16";
+  result.tensors = static_cast<int64_t>(tensors.size());
+  for (const auto& tensor : tensors) result.weight_bytes += tensor.size_bytes();
+  const auto provenance = provenance_of(files, options, result.merge_base.c_str());
+  // The provenance first: what is cut short is then known as ours, and without config.json it does not load.
+  slmi::create_directories(options.out);
+  std::error_code ignored;
+  fs::remove(options.out / "config.json", ignored);
+  formats::write_provenance(options.out, provenance);
+  write_tokenizer(files, options);
+  formats::write_hf_directory(options.out, files.checkpoint->config(), tensors, provenance,
+                              {torch_name(dtype_of(options.dtype)), options.max_shard_bytes, provenance.stop_ids});
+  result.adapted = merger.adapted();
+  return result;
+}
+
+}  // namespace slmi::model

@@ -1,0 +1,143 @@
+// Linear groups; see the header for the idea.
+#include "slmi/ops/linear_group.h"
+
+#include "slmi/base/error.h"
+#include "slmi/ops/dropout.h"
+
+namespace slmi::ops {
+
+LinearGroup::LinearGroup(std::vector<PackedMatrix> matrices, std::vector<LinearSite> sites, Compute compute, Residency residency)
+    : matrices_(std::move(matrices)), sites_(std::move(sites)), compute_(compute), residency_(residency) {
+  k_ = matrices_.front().k();
+  for (const auto& m : matrices_) {
+    require(m.k() == k_, ErrorKind::Internal, "linear group: {} has {} columns, its neighbour {}", m.name(), m.k(), k_);
+    n_ += m.n();
+  }
+  detach();
+}
+
+uint64_t LinearGroup::packed_bytes() const {
+  uint64_t sum = 0;
+  for (const auto& m : matrices_) sum += m.bytes();
+  return sum;
+}
+
+void LinearGroup::attach(std::vector<LoraPair> adapters) {
+  require(adapters.size() == matrices_.size(), ErrorKind::Internal, "linear group: {} adapters for {} matrices", adapters.size(),
+          matrices_.size());
+  adapters_ = std::move(adapters);
+  total_rank_ = 0;
+  for (const auto& lora : adapters_)
+    if (lora.a.defined()) total_rank_ += lora.a.size(0);
+  resident_.reset();
+  refresh_adapters();
+}
+
+void LinearGroup::detach() { attach(std::vector<LoraPair>(matrices_.size())); }
+
+void LinearGroup::refresh_adapters() {
+  const auto device = matrices_.front().device();
+  const auto options = at::TensorOptions().dtype(scalar_type(compute_)).device(device);
+  if (total_rank_ > 0) {
+    if (!a_.defined() || a_.size(0) != total_rank_) a_ = at::empty({total_rank_, k_}, options);
+    int64_t row = 0;
+    for (const auto& lora : adapters_) {
+      if (!lora.a.defined()) continue;
+      a_.narrow(0, row, lora.a.size(0)).copy_(lora.a);
+      row += lora.a.size(0);
+    }
+  }
+  if (residency_ == Residency::Transient) return;
+  if (resident_.defined()) return write_update_columns(resident_);
+  residency_ = Residency::Transient;  // weight() then builds the whole matrix
+  resident_ = weight();
+  residency_ = Residency::Resident;
+}
+
+at::Tensor LinearGroup::weight() const {
+  if (residency_ == Residency::Resident) return resident_;
+  const auto options = at::TensorOptions().dtype(scalar_type(compute_)).device(matrices_.front().device());
+  const at::Tensor weight = at::empty({n_, input_width()}, options);
+  int64_t row = 0;
+  for (const auto& m : matrices_) {
+    m.dequantize_into(weight.narrow(0, row, m.n()).narrow(1, 0, k_));
+    row += m.n();
+  }
+  if (total_rank_ > 0) {
+    weight.narrow(1, k_, total_rank_).zero_();
+    write_update_columns(weight);
+  }
+  return weight;
+}
+
+void LinearGroup::write_update_columns(const at::Tensor& weight) const {
+  int64_t row = 0, column = k_;
+  for (size_t i = 0; i < matrices_.size(); ++i) {
+    const auto& lora = adapters_[i];
+    if (lora.a.defined()) {
+      const int64_t rank = lora.a.size(0);
+      weight.narrow(0, row, matrices_[i].n()).narrow(1, column, rank).copy_(lora.b * lora.scale);
+      column += rank;
+    }
+    row += matrices_[i].n();
+  }
+}
+
+at::Tensor LinearGroup::dropped(const at::Tensor& x, const DropoutContext& dropout) const {
+  const at::Tensor out = at::empty({x.size(0), x.size(1)}, x.options());
+  apply_dropout(x, dropout, site_number(sites_.front()), out);
+  return out;
+}
+
+void LinearGroup::fill_update_input(const at::Tensor& x_ext, const DropoutContext* dropout) const {
+  if (total_rank_ == 0) return;
+  at::Tensor x = x_ext.narrow(1, 0, k_);
+  if (dropout != nullptr) x = dropped(x, *dropout);
+  at::Tensor u = x_ext.narrow(1, k_, total_rank_);
+  at::mm_out(u, x, a_.t());
+}
+
+void LinearGroup::forward(const at::Tensor& x_ext, const at::Tensor& y, const DropoutContext* dropout) const {
+  fill_update_input(x_ext, dropout);
+  at::Tensor out = y;
+  at::mm_out(out, x_ext, weight().t());
+}
+
+at::Tensor LinearGroup::backward(const at::Tensor& dy, const at::Tensor& x_ext, const DropoutContext* dropout,
+                                 InputGradient wanted) const {
+  const at::Tensor w = weight();
+  at::Tensor du, dx;
+  if (wanted == InputGradient::Wanted) {
+    const at::Tensor dx_ext = at::mm(dy, w);
+    dx = dx_ext.narrow(1, 0, k_);
+    if (total_rank_ > 0) du = dx_ext.narrow(1, k_, total_rank_);
+  } else if (total_rank_ > 0) {
+    du = at::mm(dy, w.narrow(1, k_, total_rank_));
+  }
+  if (total_rank_ == 0) return dx;
+
+  at::Tensor x = x_ext.narrow(1, 0, k_);
+  if (dropout != nullptr) x = dropped(x, *dropout);
+  const at::Tensor da = at::mm(du.t(), x);
+  int64_t row = 0, out_column = 0, column = k_;
+  for (size_t i = 0; i < matrices_.size(); ++i) {
+    const auto& lora = adapters_[i];
+    const int64_t n = matrices_[i].n();
+    if (lora.a.defined()) {
+      const int64_t rank = lora.a.size(0);
+      lora.grad_a.add_(da.narrow(0, row, rank));
+      lora.grad_b.add_(at::mm(dy.narrow(1, out_column, n).t(), x_ext.narrow(1, column, rank)), lora.scale);
+      row += rank;
+      column += rank;
+    }
+    out_column += n;
+  }
+  if (!dx.defined()) return dx;
+  if (dropout == nullptr) return at::addmm(dx, du, a_);
+  const at::Tensor update = at::mm(du, a_);
+  const at::Tensor masked = at::empty_like(update);
+  apply_dropout(update, *dropout, site_number(sites_.front()), masked);
+  return dx + masked;
+}
+
+}  // namespace slmi::ops

@@ -1,0 +1,56 @@
+// RMSNorm through plain libtorch operations, and on the CPU through our kernels.
+#include "slmi/ops/norm.h"
+
+#include "cpu_types.h"
+#include "slmi/kernels/cpu/rms_norm.h"
+
+namespace slmi::ops {
+
+void rms_norm_forward(const at::Tensor& x, const at::Tensor& weight, double eps, const at::Tensor& out, const at::Tensor& rstd) {
+  if (fits_cpu_kernels(out)) {
+    with_element_type(out.scalar_type(), [&](auto tag) {
+      using T = Element<decltype(tag)>;
+      parallel(x.size(0), kRowGrain, [&](int64_t begin, int64_t end) {
+        kernels::cpu::rms_norm_forward(pointer<float>(x), pointer<float>(weight), static_cast<float>(eps), x.size(1), pointer<T>(out),
+                                       out.stride(0), pointer<float>(rstd), begin, end);
+      });
+    });
+    return;
+  }
+  const at::Tensor r = x.pow(2).mean(-1).add_(eps).rsqrt_();
+  rstd.copy_(r);
+  out.copy_(x.mul(r.unsqueeze(-1)).mul_(weight));
+}
+
+void rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rstd,
+                       const at::Tensor& dx) {
+  if (fits_cpu_kernels(dy)) {
+    with_element_type(dy.scalar_type(), [&](auto tag) {
+      using T = Element<decltype(tag)>;
+      parallel(x.size(0), kRowGrain, [&](int64_t begin, int64_t end) {
+        kernels::cpu::rms_norm_backward(pointer<T>(dy), dy.stride(0), pointer<float>(x), pointer<float>(weight), pointer<float>(rstd),
+                                        x.size(1), pointer<float>(dx), begin, end);
+      });
+    });
+    return;
+  }
+  const at::Tensor r = rstd.unsqueeze(-1);
+  const at::Tensor normalized = x * r;
+  const at::Tensor dn = dy.to(at::kFloat) * weight;
+  const at::Tensor projection = (dn * normalized).mean(-1, /*keepdim=*/true);
+  dx.add_((dn - normalized * projection).mul_(r));
+}
+
+at::Tensor add_residual(const at::Tensor& hidden, const at::Tensor& y) {
+  if (!fits_cpu_kernels(y)) return hidden + y;
+  const at::Tensor out = at::empty_like(hidden);
+  with_element_type(y.scalar_type(), [&](auto tag) {
+    using T = Element<decltype(tag)>;
+    parallel(hidden.size(0), kRowGrain, [&](int64_t begin, int64_t end) {
+      kernels::cpu::add_to_residual(pointer<float>(hidden), pointer<T>(y), y.stride(0), hidden.size(1), pointer<float>(out), begin, end);
+    });
+  });
+  return out;
+}
+
+}  // namespace slmi::ops

@@ -1,0 +1,81 @@
+// AdamW; see the header.
+#include "slmi/ops/optimizer.h"
+
+#include "cpu_types.h"
+#include "slmi/kernels/cpu/adamw.h"
+
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+namespace slmi::ops {
+
+void StepNumbers::set(double learning_rate, int64_t step, int64_t num_targets, double max_norm, const AdamWOptions& options) {
+  const at::Tensor host = at::zeros({kCount}, at::kFloat);
+  float* v = host.data_ptr<float>();
+  const auto t = static_cast<double>(step);
+  v[LearningRate] = static_cast<float>(learning_rate);
+  v[BiasCorrection1] = static_cast<float>(1.0 - std::pow(options.beta1, t));
+  v[BiasCorrection2] = static_cast<float>(1.0 - std::pow(options.beta2, t));
+  v[InverseTargets] = static_cast<float>(1.0 / static_cast<double>(num_targets));
+  v[MaxNorm] = static_cast<float>(max_norm);
+  values.copy_(host);
+}
+
+namespace {
+
+/// f64 scalar on the tensor's device; on the CPU in blocks of fixed size, so that the sum does not depend on the threads.
+at::Tensor sum_of_squares(const at::Tensor& x) {
+  if (!x.device().is_cpu()) return x.to(at::kDouble).square().sum();
+  std::vector<double> sums(static_cast<size_t>(kernels::cpu::num_sum_blocks(x.numel())));
+  parallel(static_cast<int64_t>(sums.size()), 1, [&](int64_t begin, int64_t end) {
+    kernels::cpu::sum_of_squares(pointer<float>(x), x.numel(), sums.data(), begin, end);
+  });
+  return at::scalar_tensor(std::accumulate(sums.begin(), sums.end(), 0.0), at::kDouble);
+}
+
+}  // namespace
+
+void measure_gradient(const at::Tensor& gradients, StepNumbers& numbers) {
+  const auto at_index = [&](StepNumbers::Index i) { return numbers.values.narrow(0, i, 1); };
+  constexpr double kEps = 1e-6;  // of torch.nn.utils.clip_grad_norm_
+  const at::Tensor inverse = at_index(StepNumbers::InverseTargets);
+  const at::Tensor norm = sum_of_squares(gradients).sqrt().to(at::kFloat).view({1}) * inverse;
+  const at::Tensor limit = at_index(StepNumbers::MaxNorm);
+  const at::Tensor clipped = (limit / (norm + kEps)).clamp_max(1.0);
+  at_index(StepNumbers::GradientNorm).copy_(norm);
+  at_index(StepNumbers::GradientScale).copy_(inverse * at::where(limit > 0, clipped, at::ones_like(clipped)));
+}
+
+void adamw_step(const at::Tensor& values, const at::Tensor& gradients, const at::Tensor& m, const at::Tensor& v,
+                const AdamWOptions& options, const StepNumbers& numbers) {
+  if (values.device().is_cpu()) {
+    const float* n = pointer<float>(numbers.values);
+    kernels::cpu::AdamWStep step;
+    step.learning_rate = n[StepNumbers::LearningRate];
+    step.beta1 = options.beta1;
+    step.beta2 = options.beta2;
+    step.eps = options.eps;
+    step.weight_decay = options.weight_decay;
+    step.bias_correction1 = n[StepNumbers::BiasCorrection1];
+    step.bias_correction2 = n[StepNumbers::BiasCorrection2];
+    step.gradient_scale = n[StepNumbers::GradientScale];
+    step.gradient_after = kernels::cpu::GradientAfter::Clear;
+    constexpr int64_t kGrain = 1 << 16;
+    parallel(values.numel(), kGrain, [&](int64_t begin, int64_t end) {
+      kernels::cpu::adamw_step(pointer<float>(values), pointer<float>(gradients), pointer<float>(m), pointer<float>(v), step, begin, end);
+    });
+    return;
+  }
+  const auto number = [&](StepNumbers::Index i) { return numbers.values.narrow(0, i, 1); };
+  const at::Tensor lr = number(StepNumbers::LearningRate);
+  gradients.mul_(number(StepNumbers::GradientScale));
+  if (options.weight_decay > 0) values.mul_(1.0 - lr * options.weight_decay);
+  m.mul_(options.beta1).add_(gradients, 1.0 - options.beta1);
+  v.mul_(options.beta2).addcmul_(gradients, gradients, 1.0 - options.beta2);
+  const at::Tensor denominator = (v / number(StepNumbers::BiasCorrection2)).sqrt_().add_(options.eps);
+  values.sub_((m / number(StepNumbers::BiasCorrection1)).div_(denominator).mul_(lr));
+  gradients.zero_();
+}
+
+}  // namespace slmi::ops

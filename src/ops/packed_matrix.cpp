@@ -1,0 +1,158 @@
+// Stored matrices and their way back to numbers; see the header.
+#include "slmi/ops/packed_matrix.h"
+
+#include <cstring>
+
+#include "cpu_types.h"
+#include "slmi/base/error.h"
+#include "slmi/kernels/cpu/dequantize.h"
+#include "slmi/kernels/nf4_codebook.h"
+#include "slmi/quant/gguf_codec.h"
+
+namespace slmi::ops {
+namespace {
+
+using quant::WeightFormat;
+
+/// Rows [begin, end) of a CPU matrix to out's rows [0, end - begin); out f32 or bf16.
+template <class Dequantize>
+void run_rows(const at::Tensor& out, int64_t rows, const Dequantize& dequantize) {
+  const int64_t stride = out.stride(0);
+  const bool f32 = out.scalar_type() == at::kFloat;
+  auto* base = static_cast<std::byte*>(out.data_ptr());
+  parallel(rows, kRowGrain, [&](int64_t begin, int64_t end) {
+    std::byte* at = base + begin * stride * static_cast<int64_t>(out.element_size());
+    if (f32) dequantize(reinterpret_cast<float*>(at), stride, begin, end);
+    else dequantize(reinterpret_cast<uint16_t*>(at), stride, begin, end);
+  });
+}
+
+at::ScalarType dense_type(WeightFormat format) {
+  if (format == WeightFormat::F32) return at::kFloat;
+  return format == WeightFormat::BF16 ? at::kBFloat16 : at::kHalf;
+}
+
+}  // namespace
+
+PackedMatrix PackedMatrix::from_stored(formats::StoredTensor tensor) {
+  require(tensor.shape.size() == 2, ErrorKind::Input, "tensor '{}': {} dimensions; a weight matrix has 2", tensor.name,
+          tensor.shape.size());
+  PackedMatrix m;
+  m.name_ = tensor.name;
+  m.format_ = tensor.format;
+  m.n_ = tensor.shape[0];
+  m.k_ = tensor.shape[1];
+  m.stored_ = std::make_shared<const formats::StoredTensor>(std::move(tensor));
+  return m;
+}
+
+PackedMatrix PackedMatrix::converted_to(WeightFormat format) const {
+  if (format == format_) return *this;
+  require(device_.is_cpu(), ErrorKind::Internal, "{}: conversion runs on the CPU", name_);
+  const at::Tensor values = at::empty({n_, k_}, at::kFloat);
+  dequantize_into(values);
+  PackedMatrix m;
+  m.name_ = name_;
+  m.format_ = format;
+  m.n_ = n_;
+  m.k_ = k_;
+  const std::span<const float> span(values.data_ptr<float>(), static_cast<size_t>(values.numel()));
+  if (format == WeightFormat::NF4) {
+    m.nf4_ = std::make_shared<const quant::Nf4Matrix>(quant::nf4_quantize(span, n_, k_));
+    return m;
+  }
+  auto bytes = std::make_shared<const std::vector<std::byte>>(quant::quantize(format, span, n_, k_));
+  formats::StoredTensor stored;
+  stored.name = name_;
+  stored.format = format;
+  stored.shape = {n_, k_};
+  stored.bytes = *bytes;
+  stored.owner = bytes;
+  m.stored_ = std::make_shared<const formats::StoredTensor>(std::move(stored));
+  return m;
+}
+
+PackedMatrix PackedMatrix::to(at::Device device) const {
+  if (device == device_) return *this;
+  PackedMatrix m = *this;
+  m.stored_.reset();
+  m.nf4_.reset();
+  m.device_ = device;
+  const auto upload = [&](const auto& values, at::ScalarType type) {
+    return at::from_blob(const_cast<void*>(static_cast<const void*>(values.data())), {static_cast<int64_t>(values.size())}, type)
+        .to(device);
+  };
+  if (format_ == WeightFormat::NF4) {
+    const auto& map = kernels::dynamic_map();
+    m.planes_ = {upload(nf4_->codes, at::kByte), upload(nf4_->absmax_codes, at::kByte), upload(nf4_->absmax2, at::kFloat),
+                 upload(map, at::kFloat),        upload(kernels::kNf4Code, at::kFloat), nf4_->offset};
+    return m;
+  }
+  require(!quant::is_quantized(format_), ErrorKind::Usage,
+          "{}: {} blocks stay on the CPU for now; use --base-format nf4 or bf16 with --device cuda", name_, quant::name(format_));
+  m.dense_ = at::from_blob(const_cast<std::byte*>(stored_->bytes.data()), {n_, k_}, dense_type(format_)).to(device);
+  return m;
+}
+
+uint64_t PackedMatrix::bytes() const {
+  if (nf4_) return static_cast<uint64_t>(nf4_->bytes());
+  if (planes_.codes.defined()) return planes_.codes.nbytes() + planes_.absmax_codes.nbytes() + planes_.absmax2.nbytes();
+  return static_cast<uint64_t>(quant::matrix_bytes(format_, n_, k_));
+}
+
+void PackedMatrix::dequantize_into(const at::Tensor& out) const {
+  if (!device_.is_cpu()) {
+    out.copy_(dequantize_cuda());
+  } else if (out.scalar_type() == at::kFloat || out.scalar_type() == at::kBFloat16) {
+    dequantize_rows_cpu(out, 0);
+  } else {
+    const at::Tensor values = at::empty({n_, k_}, at::kFloat);
+    dequantize_rows_cpu(values, 0);
+    out.copy_(values);
+  }
+}
+
+void PackedMatrix::dequantize_rows_cpu(const at::Tensor& out, int64_t first_row) const {
+  if (nf4_) {
+    const auto view = nf4_->view();
+    return run_rows(out, out.size(0), [&](auto* dst, int64_t stride, int64_t begin, int64_t end) {
+      kernels::cpu::nf4_dequantize_rows(view, dst, stride, first_row + begin, first_row + end);
+    });
+  }
+  const auto block = quant::block_format(format_);
+  run_rows(out, out.size(0), [&](auto* dst, int64_t stride, int64_t begin, int64_t end) {
+    kernels::cpu::dequantize_rows(block, stored_->bytes.data(), dst, k_, stride, first_row + begin, first_row + end);
+  });
+}
+
+at::Tensor PackedMatrix::dequantize_cuda() const {
+  if (dense_.defined()) return dense_;
+  constexpr int64_t kBlock = 64, kNested = 256;  // weights a scale, scales a second-level scale
+  const auto& p = planes_;
+  const at::Tensor high = at::bitwise_right_shift(p.codes, 4).to(at::kInt), low = at::bitwise_and(p.codes, 15).to(at::kInt);
+  const at::Tensor index = at::stack({high, low}, 1).reshape(-1);
+  const at::Tensor codes = p.codebook.index_select(0, index);
+  const at::Tensor outer = p.absmax2.repeat_interleave(kNested).narrow(0, 0, p.absmax_codes.size(0));
+  const at::Tensor absmax = p.map.index_select(0, p.absmax_codes.to(at::kInt)) * outer + p.offset;
+  return (codes.view({-1, kBlock}) * absmax.unsqueeze(1)).view({n_, k_});
+}
+
+at::Tensor PackedMatrix::rows(const at::Tensor& ids) const {
+  if (!device_.is_cpu()) return dequantize_cuda().index_select(0, ids).to(at::kFloat);
+  const at::Tensor out = at::empty({ids.size(0), k_}, at::kFloat);
+  const at::Tensor index = ids.to(at::kLong).contiguous();
+  const int64_t* id = index.data_ptr<int64_t>();
+  parallel(ids.size(0), kRowGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      require(id[i] >= 0 && id[i] < n_, ErrorKind::Internal, "{}: token id {} lies outside [0, {})", name_, id[i], n_);
+      float* row = out.data_ptr<float>() + i * k_;
+      if (nf4_)
+        kernels::cpu::nf4_dequantize_rows(nf4_->view(), row, k_, id[i], id[i] + 1);
+      else
+        kernels::cpu::dequantize_rows(quant::block_format(format_), stored_->bytes.data(), row, k_, k_, id[i], id[i] + 1);
+    }
+  });
+  return out;
+}
+
+}  // namespace slmi::ops

@@ -1,0 +1,47 @@
+// Rotary embedding; see the header.
+#include "slmi/ops/rope.h"
+
+#include "cpu_types.h"
+#include "slmi/kernels/cpu/rope.h"
+
+namespace slmi::ops {
+
+RopeTable::RopeTable(const std::vector<float>& inv_freq, at::Device device)
+    : inv_freq_(at::tensor(inv_freq, at::kFloat).to(device)) {}
+
+void RopeTable::reserve(int64_t n) {
+  if (cos_.defined() && cos_.size(0) >= n) return;
+  constexpr int64_t kStep = 1024;  // grow in steps, so that decoding does not rebuild the table each token
+  const int64_t capacity = (n + kStep - 1) / kStep * kStep;
+  const at::Tensor positions = at::arange(capacity, inv_freq_.options());
+  const at::Tensor angles = positions.unsqueeze(1) * inv_freq_.unsqueeze(0);
+  cos_ = angles.cos();
+  sin_ = angles.sin();
+}
+
+void rope_apply(const at::Tensor& x, int64_t num_heads, const RopeTable& table, const at::Tensor& positions,
+                RopeDirection direction) {
+  const int64_t half = table.cos().size(1);
+  if (fits_cpu_kernels(x)) {
+    const auto kernel_direction =
+        direction == RopeDirection::Forward ? kernels::cpu::RopeDirection::Forward : kernels::cpu::RopeDirection::Inverse;
+    with_element_type(x.scalar_type(), [&](auto tag) {
+      using T = Element<decltype(tag)>;
+      parallel(x.size(0), kRowGrain, [&](int64_t begin, int64_t end) {
+        kernels::cpu::rope_apply(pointer<T>(x), x.stride(0), num_heads, 2 * half, pointer<float>(table.cos()),
+                                 pointer<float>(table.sin()), pointer<int32_t>(positions), kernel_direction, begin, end);
+      });
+    });
+    return;
+  }
+  const at::Tensor cos = table.cos().index_select(0, positions).unsqueeze(1);
+  at::Tensor sin = table.sin().index_select(0, positions).unsqueeze(1);
+  if (direction == RopeDirection::Inverse) sin = -sin;
+  const at::Tensor heads = x.unflatten(1, {num_heads, 2 * half});
+  const at::Tensor a = heads.narrow(2, 0, half).to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
+  const at::Tensor b = heads.narrow(2, half, half).to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
+  heads.narrow(2, 0, half).copy_(a * cos - b * sin);
+  heads.narrow(2, half, half).copy_(b * cos + a * sin);
+}
+
+}  // namespace slmi::ops

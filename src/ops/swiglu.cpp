@@ -1,0 +1,46 @@
+// SwiGLU through plain libtorch operations, and on the CPU through our kernels.
+#include "slmi/ops/swiglu.h"
+
+#include "cpu_types.h"
+#include "slmi/kernels/cpu/swiglu.h"
+
+namespace slmi::ops {
+
+void swiglu_forward(const at::Tensor& gate_up, const at::Tensor& out) {
+  const int64_t f = gate_up.size(1) / 2;
+  if (fits_cpu_kernels(gate_up)) {
+    with_element_type(gate_up.scalar_type(), [&](auto tag) {
+      using T = Element<decltype(tag)>;
+      parallel(gate_up.size(0), kRowGrain, [&](int64_t begin, int64_t end) {
+        kernels::cpu::swiglu_forward(pointer<T>(gate_up), gate_up.stride(0), f, pointer<T>(out), out.stride(0), begin, end);
+      });
+    });
+    return;
+  }
+  const at::Tensor gate = gate_up.narrow(1, 0, f).to(at::kFloat), up = gate_up.narrow(1, f, f).to(at::kFloat);
+  out.copy_(at::silu(gate).mul_(up));
+}
+
+void swiglu_backward(const at::Tensor& gate_up, const at::Tensor& d_out, const at::Tensor& d_gate_up) {
+  const int64_t f = gate_up.size(1) / 2;
+  if (fits_cpu_kernels(gate_up)) {
+    with_element_type(gate_up.scalar_type(), [&](auto tag) {
+      using T = Element<decltype(tag)>;
+      parallel(gate_up.size(0), kRowGrain, [&](int64_t begin, int64_t end) {
+        kernels::cpu::swiglu_backward(pointer<T>(gate_up), gate_up.stride(0), pointer<T>(d_out), d_out.stride(0), f,
+                                      pointer<T>(d_gate_up), d_gate_up.stride(0), static_cast<T*>(nullptr), 0, begin, end);
+      });
+    });
+    return;
+  }
+  const at::Tensor gate = gate_up.narrow(1, 0, f).to(at::kFloat), up = gate_up.narrow(1, f, f).to(at::kFloat);
+  const at::Tensor d = d_out.to(at::kFloat);
+  const at::Tensor sigmoid = at::sigmoid(gate);
+  const at::Tensor silu = gate * sigmoid;
+  const at::Tensor d_up = d * silu;
+  const at::Tensor d_gate = d * up * (sigmoid + silu * (1.0 - sigmoid));
+  d_gate_up.narrow(1, 0, f).copy_(d_gate);
+  d_gate_up.narrow(1, f, f).copy_(d_up);
+}
+
+}  // namespace slmi::ops

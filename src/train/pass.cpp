@@ -1,0 +1,49 @@
+// Forward and backward of a micro-batch; see the header.
+#include "slmi/train/pass.h"
+
+#include <optional>
+
+namespace slmi::train {
+namespace {
+
+model::ForwardContext context_of(model::Llama& llama, const model::DeviceBatch& batch) {
+  llama.reserve_positions(batch.num_positions);
+  model::ForwardContext context;
+  context.positions = batch.positions;
+  context.plan = batch.plan;
+  return context;
+}
+
+}  // namespace
+
+double forward_backward(model::Llama& llama, const model::DeviceBatch& batch, model::SavePolicy save,
+                        const ops::DropoutContext* dropout) {
+  using InputGradient = ops::LinearGroup::InputGradient;
+  model::ForwardContext context = context_of(llama, batch);
+  std::optional<ops::DropoutContext> masks;
+  if (dropout != nullptr && dropout->probability > 0) {
+    masks = *dropout;
+    masks->row_keys = batch.dropout_keys;
+    masks->positions = batch.positions;
+    context.dropout = &*masks;
+  }
+  const int64_t layers = llama.config().num_layers;
+  std::vector<model::BlockSaved> saved(static_cast<size_t>(layers));
+  at::Tensor hidden = llama.embed(batch.tokens);
+  for (int64_t i = 0; i < layers; ++i)
+    hidden = llama.block_forward(i, hidden, context, save, &saved[static_cast<size_t>(i)]);
+
+  const at::Tensor d_hidden = at::zeros_like(hidden);
+  const at::Tensor loss = llama.head_loss(hidden, batch.target_rows, batch.target_ids, d_hidden);
+  for (int64_t i = layers - 1; i >= 0; --i)
+    llama.block_backward(i, d_hidden, context, saved[static_cast<size_t>(i)],
+                         i > 0 ? InputGradient::Wanted : InputGradient::Unwanted);
+  return loss.to(at::kDouble).sum().item<double>();
+}
+
+double forward_loss(model::Llama& llama, const model::DeviceBatch& batch) {
+  const at::Tensor hidden = llama.forward(batch.tokens, context_of(llama, batch));
+  return llama.head_loss(hidden, batch.target_rows, batch.target_ids, at::Tensor()).to(at::kDouble).sum().item<double>();
+}
+
+}  // namespace slmi::train

@@ -1,0 +1,232 @@
+// The training loop; see the header.
+#include "slmi/train/trainer.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <cstring>
+#include <fstream>
+
+#include "slmi/base/atomic_file.h"
+#include "slmi/base/error.h"
+#include "slmi/base/json.h"
+#include "slmi/data/packing.h"
+#include "slmi/ops/optimizer.h"
+#include "slmi/train/pass.h"
+#include "slmi/train/schedule.h"
+
+namespace slmi::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+double now_s() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// A JSONL file that is appended to; on resume it is cut to what the checkpoint knew.
+class LineFile {
+ public:
+  LineFile(const fs::path& path, uint64_t keep_bytes) : path_(path) {
+    fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    require(fd_ >= 0, ErrorKind::Output, "{}: cannot open: {}", path.string(), std::strerror(errno));
+    const off_t size = ::lseek(fd_, 0, SEEK_END);
+    require(static_cast<uint64_t>(size) >= keep_bytes, ErrorKind::Input,
+            "{}: has {} bytes, the checkpoint was written when it had {}; was it edited?", path.string(), size, keep_bytes);
+    const bool cut = ::ftruncate(fd_, static_cast<off_t>(keep_bytes)) == 0 && ::lseek(fd_, 0, SEEK_END) >= 0;
+    require(cut, ErrorKind::Output, "{}: cannot cut to {} bytes: {}", path.string(), keep_bytes, std::strerror(errno));
+    bytes_ = keep_bytes;
+  }
+  ~LineFile() { ::close(fd_); }
+  LineFile(const LineFile&) = delete;
+  LineFile& operator=(const LineFile&) = delete;
+
+  void append(const Json& value) {
+    const std::string line = value.dump() + "\n";
+    size_t done = 0;
+    while (done < line.size()) {
+      const ssize_t n = ::write(fd_, line.data() + done, line.size() - done);
+      if (n < 0 && errno == EINTR) continue;
+      require(n >= 0, ErrorKind::Output, "{}: cannot write: {}", path_.string(), std::strerror(errno));
+      done += static_cast<size_t>(n);
+    }
+    bytes_ += line.size();
+  }
+  uint64_t bytes() const { return bytes_; }
+
+ private:
+  fs::path path_;
+  int fd_ = -1;
+  uint64_t bytes_ = 0;
+};
+
+class Run {
+ public:
+  Run(model::Llama& llama, model::Lora& lora, const data::EncodedDataset& rows, const TrainConfig& config, const fs::path& run,
+      const Hooks& hooks)
+      : llama_(llama),
+        lora_(lora),
+        rows_(rows),
+        config_(config),
+        run_(run),
+        hooks_(hooks),
+        m_(at::zeros_like(lora.values())),
+        v_(at::zeros_like(lora.values())),
+        numbers_(lora.values().device()),
+        plan_{rows.size(), config.batch_size, static_cast<uint64_t>(config.seed)},
+        total_(total_steps(config, rows.size())) {
+    adamw_.weight_decay = config.weight_decay;
+  }
+
+  TrainResult execute();
+
+ private:
+  StepRecord optimizer_step(int64_t step);
+  void validate(int64_t step, LineFile& metrics);
+  void save_best();
+  void checkpoint(const LineFile& metrics);
+  bool ends_epoch(int64_t step) const { return (step % data::steps_per_epoch(plan_)) == 0 || step == total_; }
+
+  model::Llama& llama_;
+  model::Lora& lora_;
+  const data::EncodedDataset& rows_;
+  const TrainConfig& config_;
+  fs::path run_;
+  const Hooks& hooks_;
+  at::Tensor m_, v_;
+  ops::StepNumbers numbers_;
+  ops::AdamWOptions adamw_;
+  data::StepPlan plan_;
+  int64_t total_;
+  RunState state_;
+  TrainResult result_;
+  double tail_loss_ = 0.0;
+  int64_t tail_steps_ = 0;
+};
+
+/// Forward and backward over the step's micro-batches, then one update. `step` counts from 0.
+StepRecord Run::optimizer_step(int64_t step) {
+  const double start = now_s();
+  const int64_t per_epoch = data::steps_per_epoch(plan_);
+  const auto rows = data::plan_step(plan_, step / per_epoch, step % per_epoch);
+  const auto sharing = config_.shared_prefix ? data::SharedPrefix::On : data::SharedPrefix::Off;
+  StepRecord record;
+  record.step = step + 1;
+  record.rows = static_cast<int64_t>(rows.size());
+  record.targets = data::count_targets(rows_, rows);
+  record.learning_rate = learning_rate(config_, step, total_);
+
+  ops::DropoutContext dropout;
+  dropout.probability = config_.lora.dropout;
+  dropout.seed = static_cast<uint64_t>(config_.seed);
+  dropout.step = step;
+  double loss = 0.0;
+  for (const auto& micro : data::cut_into_micro_batches(rows_, rows, {config_.micro_tokens, sharing, 1})) {
+    const auto batch = model::to_device(data::pack(rows_, micro, sharing), llama_.device());
+    loss += forward_backward(llama_, batch, config_.activations, &dropout);
+    record.tokens += batch.num_tokens;
+    ++record.micro_batches;
+  }
+  record.loss = loss / static_cast<double>(record.targets);
+  numbers_.set(record.learning_rate, step + 1, record.targets, config_.max_grad_norm, adamw_);
+  ops::measure_gradient(lora_.gradients(), numbers_);
+  record.gradient_norm = numbers_.values[ops::StepNumbers::GradientNorm].item<double>();
+  require(std::isfinite(record.loss) && std::isfinite(record.gradient_norm), ErrorKind::Numeric,
+          "step {}: loss {} and gradient norm {}; training stopped, {}; lower --lr (now {}) or use --compute f32", record.step,
+          record.loss, record.gradient_norm,
+          state_.step > 0 ? "the checkpoints before it are whole" : "nothing was saved yet", config_.lr);
+  ops::adamw_step(lora_.values(), lora_.gradients(), m_, v_, adamw_, numbers_);
+  llama_.refresh_adapters();
+  record.seconds = now_s() - start;
+  return record;
+}
+
+void Run::save_best() {
+  hooks_.save_adapter(run_ / "adapter");
+}
+
+void Run::validate(int64_t step, LineFile& metrics) {
+  const double start = now_s();
+  const Validation v = hooks_.validate(step);
+  result_.validation_seconds += now_s() - start;
+  const bool best = v.exact_match > state_.best_exact_match ||
+                    (v.exact_match == state_.best_exact_match && v.loss < state_.best_loss);
+  state_.validations_since_best = best ? 0 : state_.validations_since_best + 1;
+  if (best) {
+    state_.best_exact_match = v.exact_match;
+    state_.best_loss = v.loss;
+    state_.best_step = step;
+    save_best();
+  }
+  metrics.append({{"step", step}, {"val_loss", v.loss}, {"val_exact_match", v.exact_match}, {"val_rows", v.rows}, {"best", best}});
+  if (hooks_.on_validation) hooks_.on_validation(v, best);
+}
+
+void Run::checkpoint(const LineFile& metrics) {
+  state_.metrics_bytes = metrics.bytes();
+  save_checkpoint(run_, state_, lora_.values(), m_, v_, config_.keep_checkpoints);
+}
+
+TrainResult Run::execute() {
+  slmi::create_directories(run_);
+  if (const auto found = load_checkpoint(run_, lora_.values(), m_, v_)) state_ = *found;
+  llama_.refresh_adapters();
+  result_.resumed_from = state_.step;
+  LineFile metrics(run_ / "metrics.jsonl", state_.metrics_bytes);
+  std::ofstream timing(run_ / "timing.jsonl", std::ios::app);
+  while (!state_.finished && state_.step < total_) {
+    const StepRecord r = optimizer_step(state_.step);
+    state_.step = r.step;
+    metrics.append({{"step", r.step},
+                    {"loss", r.loss},
+                    {"lr", r.learning_rate},
+                    {"grad_norm", r.gradient_norm},
+                    {"rows", r.rows},
+                    {"tokens", r.tokens},
+                    {"targets", r.targets}});
+    timing << Json({{"step", r.step}, {"seconds", r.seconds}, {"micro_batches", r.micro_batches}}).dump() << "\n";
+    result_.rows += r.rows;
+    result_.tokens += r.tokens;
+    result_.targets += r.targets;
+    result_.seconds += r.seconds;
+    if (10 * r.step > 9 * total_) {
+      tail_loss_ += r.loss;
+      ++tail_steps_;
+    }
+    if (hooks_.on_step) hooks_.on_step(r, total_);
+    const bool validates = config_.eval_every > 0 ? r.step % config_.eval_every == 0 || r.step == total_ : ends_epoch(r.step);
+    if (hooks_.validate && validates) validate(r.step, metrics);
+    state_.finished = r.step == total_ || (config_.patience > 0 && state_.validations_since_best >= config_.patience);
+    if (state_.finished && !hooks_.validate) save_best();
+    const int signal = hooks_.signal != nullptr ? hooks_.signal->load() : 0;
+    const bool due = config_.checkpoint_every > 0 && r.step % config_.checkpoint_every == 0;
+    if (due || state_.finished || signal != 0) checkpoint(metrics);
+    if (signal != 0 && !state_.finished)
+      fail(signal == SIGTERM ? ErrorKind::Terminated : ErrorKind::Interrupted,
+           "stopped after step {} of {}; a checkpoint is written: go on with slmi train --resume {}", r.step, total_, run_.string());
+  }
+  result_.steps = state_.step;
+  if (tail_steps_ > 0) result_.final_loss = tail_loss_ / static_cast<double>(tail_steps_);
+  if (state_.best_step >= 0) result_.best_exact_match = state_.best_exact_match;
+  result_.best_step = state_.best_step >= 0 ? state_.best_step : state_.step;
+  return result_;
+}
+
+}  // namespace
+
+int64_t total_steps(const TrainConfig& config, int64_t num_rows) {
+  const data::StepPlan plan{num_rows, config.batch_size, static_cast<uint64_t>(config.seed)};
+  const auto by_epochs =
+      static_cast<int64_t>(std::ceil(config.epochs * static_cast<double>(data::steps_per_epoch(plan)) - 1e-9));
+  return config.max_steps > 0 ? std::min(config.max_steps, by_epochs) : std::max<int64_t>(1, by_epochs);
+}
+
+TrainResult train(model::Llama& llama, model::Lora& lora, const data::EncodedDataset& rows, const TrainConfig& config,
+                  const fs::path& run, const Hooks& hooks) {
+  return Run(llama, lora, rows, config, run, hooks).execute();
+}
+
+}  // namespace slmi::train

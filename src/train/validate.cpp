@@ -1,0 +1,63 @@
+// Validation; see the header.
+#include "slmi/train/validate.h"
+
+#include <algorithm>
+
+#include "slmi/data/packing.h"
+#include "slmi/metrics/scoring.h"
+#include "slmi/train/pass.h"
+
+namespace slmi::train {
+namespace {
+
+constexpr int64_t kDecodeBatch = 64;  // rows answered at once: large enough for full products
+
+}  // namespace
+
+Validator::Validator(std::shared_ptr<model::Llama> llama, const data::RowSet& rows, const data::EncodedDataset& encoded,
+                     std::shared_ptr<const text::PromptBuilder> prompts, std::vector<int64_t> stop_ids, const TrainConfig& config)
+    : llama_(std::move(llama)),
+      rows_(rows),
+      encoded_(encoded),
+      prompts_(std::move(prompts)),
+      config_(config),
+      generator_(llama_, config.shared_prefix ? decode::PrefixCache::On : decode::PrefixCache::Off) {
+  options_.max_new_tokens = config.max_new_tokens;
+  options_.stop_ids = std::move(stop_ids);
+  const int64_t wanted = config.val_rows > 0 ? std::min(config.val_rows, encoded.size()) : encoded.size();
+  for (int64_t i = 0; i < wanted; ++i) chosen_.push_back(i * encoded.size() / wanted);
+}
+
+double Validator::mean_loss() {
+  const auto sharing = config_.shared_prefix ? data::SharedPrefix::On : data::SharedPrefix::Off;
+  double loss = 0.0;
+  for (const auto& micro : data::cut_into_micro_batches(encoded_, chosen_, {config_.micro_tokens, sharing, 1}))
+    loss += forward_loss(*llama_, model::to_device(data::pack(encoded_, micro, sharing), llama_->device()));
+  return loss / static_cast<double>(data::count_targets(encoded_, chosen_));
+}
+
+Validation Validator::operator()(int64_t step) {
+  Validation out;
+  out.step = step;
+  out.rows = static_cast<int64_t>(chosen_.size());
+  out.loss = mean_loss();
+  generator_.forget_prefixes();
+  int64_t right = 0;
+  for (size_t begin = 0; begin < chosen_.size(); begin += kDecodeBatch) {
+    const size_t end = std::min(chosen_.size(), begin + kDecodeBatch);
+    std::vector<decode::Prompt> prompts;
+    for (size_t i = begin; i < end; ++i) {
+      const auto ids = encoded_.ids(chosen_[i]).first(static_cast<size_t>(encoded_.target_begin(chosen_[i])));
+      prompts.push_back({{ids.begin(), ids.end()}, encoded_.prefix_len(chosen_[i])});
+    }
+    const auto answers = generator_.generate(prompts, options_);
+    for (size_t i = begin; i < end; ++i) {
+      const auto& row = rows_.rows[static_cast<size_t>(encoded_.source_row(chosen_[i]))];
+      right += metrics::is_exact_match(row.answer, prompts_->decode_answer(answers[i - begin].ids)) ? 1 : 0;
+    }
+  }
+  out.exact_match = static_cast<double>(right) / static_cast<double>(out.rows);
+  return out;
+}
+
+}  // namespace slmi::train
