@@ -1,0 +1,61 @@
+// slmi: registers the subcommands, parses, and turns errors into one message and an exit code. Nothing else.
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <iostream>
+#include <new>
+
+#include "commands.h"
+#include "slmi/base/error.h"
+#include "slmi/base/log.h"
+#include "slmi/config/command_line.h"
+#include "version_text.h"
+
+namespace {
+
+std::atomic<int> g_signal{0};
+
+/// The first signal asks for a clean stop; a second one of the same kind ends the process at once.
+void on_signal(int signal) {
+  g_signal = signal;
+  std::signal(signal, SIG_DFL);
+}
+
+int run(int argc, char** argv) {
+  using namespace slmi;
+  std::string command_line = "slmi";
+  for (int i = 1; i < argc; ++i) command_line += " " + cli::shell_quoted(argv[i]);
+  cli::Runtime rt{std::cout, std::cerr, command_line, g_signal};
+  CLI::App app("Small language models for intent: train, evaluate, quantize and run them on your own hardware", "slmi");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", cli::version_text());
+  cli::add_train(app, rt);
+  cli::add_eval(app, rt);
+  cli::add_predict(app, rt);
+  cli::add_merge(app, rt);
+  cli::add_inspect(app, rt);
+  cli::add_doctor(app, rt);
+  if (const auto text = config::parse_or_fail(app, argc, argv)) std::cout << *text << std::flush;
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  slmi::start_logging(slmi::LogLevel::Normal);
+  std::signal(SIGINT, on_signal);
+  std::signal(SIGTERM, on_signal);
+  std::signal(SIGPIPE, SIG_IGN);
+  try {
+    return run(argc, argv);
+  } catch (const slmi::Error& e) {
+    std::cout << std::flush;
+    std::cerr << "slmi: " << e.what() << "\n";
+    return slmi::exit_code(e.kind());
+  } catch (const std::bad_alloc&) {
+    std::cerr << "slmi: out of memory; lower --micro-tokens or --batch-size, or use a smaller model\n";
+    return slmi::exit_code(slmi::ErrorKind::Device);
+  } catch (const std::exception& e) {
+    std::cerr << "slmi: internal error: " << e.what() << "\n";
+    return slmi::exit_code(slmi::ErrorKind::Internal);
+  }
+}

@@ -1,0 +1,62 @@
+// Device, type of compute and threads; see the header.
+#include "runtime.h"
+
+#include <ATen/Context.h>
+
+#include "slmi/base/error.h"
+#include "slmi/base/parallel.h"
+#include "slmi/kernels/cpu/simd.h"
+
+namespace slmi::cli {
+
+at::Device choose_device(const std::string& name) {
+  const bool cuda = at::hasCUDA();
+  if (name == "cpu" || (name == "auto" && !cuda)) return at::kCPU;
+  require(cuda, ErrorKind::Device,
+          "--device cuda: no GPU can be used here (no CUDA device, no driver, or a build without CUDA); slmi doctor says which");
+  return {at::kCUDA, 0};
+}
+
+ops::Compute choose_compute(train::ComputeChoice choice, at::Device device) {
+  using train::ComputeChoice;
+  switch (choice) {
+    case ComputeChoice::F32: return ops::Compute::F32;
+    case ComputeChoice::BF16: return ops::Compute::BF16;
+    case ComputeChoice::F16:
+      require(!device.is_cpu(), ErrorKind::Usage, "--compute f16: CPUs are slow in it; use --compute bf16 or f32");
+      return ops::Compute::F16;
+    case ComputeChoice::Auto: break;
+  }
+  return !device.is_cpu() || kernels::cpu::simd().bf16 ? ops::Compute::BF16 : ops::Compute::F32;
+}
+
+int choose_threads(int64_t threads) {
+  const int n = threads > 0 ? static_cast<int>(threads) : available_processors();
+  set_num_threads(n);
+  at::set_num_threads(n);
+  return n;
+}
+
+model::OpenOptions open_options(const ModelFlags& flags) {
+  model::OpenOptions options;
+  options.base = flags.base;
+  options.prompt_template = flags.prompt_template;
+  options.system = flags.system;
+  options.tokenizer = flags.tokenizer;
+  options.load.base_format = flags.base_format;
+  options.load.device = choose_device(flags.device);
+  options.load.policy.compute = choose_compute(flags.compute, options.load.device);
+  options.load.policy.kv = ops::scalar_type(options.load.policy.compute);
+  options.load.residency = options.load.device.is_cpu() ? ops::Residency::Resident : ops::Residency::Transient;
+  return options;
+}
+
+std::string shell_quoted(const std::string& argument) {
+  constexpr std::string_view kPlain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-./=,:@+%";
+  if (!argument.empty() && argument.find_first_not_of(kPlain) == std::string::npos) return argument;
+  std::string out = "'";
+  for (const char c : argument) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
+}  // namespace slmi::cli

@@ -1,0 +1,67 @@
+// What every subcommand shares: streams, signals, the device and the numbers it computes in.
+#pragma once
+
+#include <atomic>
+#include <iosfwd>
+#include <string>
+
+#include "slmi/model/open.h"
+#include "slmi/train/config.h"
+
+namespace slmi::cli {
+
+struct Runtime {
+  std::ostream& out;  // results
+  std::ostream& err;  // progress and notes
+  std::string command_line;
+  std::atomic<int>& signal;  // SIGINT or SIGTERM that arrived, or 0
+};
+
+/// Model and machine flags that train, eval, predict and merge have in common.
+struct ModelFlags {
+  std::string base, prompt_template, system, tokenizer;
+  model::BaseFormat base_format = model::BaseFormat::Stored;
+  train::ComputeChoice compute = train::ComputeChoice::Auto;
+  std::string device = "auto";
+  int64_t threads = 0;
+
+  template <class V>
+  static void fields(V&& field) {
+    using namespace config;
+    using T = ModelFlags;
+    field("base", &T::base, Metavar{"MODEL"}, DefaultText{"what the adapter names"}, "Base of an adapter");
+    field("template", &T::prompt_template, Metavar{"NAME|FILE"}, Synonyms{"chat-template"}, DefaultText{"the model's own"},
+          "Chat template: llama3, chatml, plain, or a JSON file");
+    field("system", &T::system, Metavar{"TEXT|FILE"}, "System turn for requests that bring none");
+    field("tokenizer", &T::tokenizer, Metavar{"PATH"}, DefaultText{"the base's"}, "Vocabulary file or directory");
+    field("base_format", &T::base_format,
+          Choice<model::BaseFormat>{{"stored", model::BaseFormat::Stored},
+                                    {"nf4", model::BaseFormat::NF4},
+                                    {"bf16", model::BaseFormat::BF16},
+                                    {"f16", model::BaseFormat::F16},
+                                    {"f32", model::BaseFormat::F32}},
+          Synonyms{"load-in-4bit"}, "How the base's matrices are held");
+    field("compute", &T::compute,
+          Choice<train::ComputeChoice>{{"auto", train::ComputeChoice::Auto},
+                                       {"f32", train::ComputeChoice::F32},
+                                       {"bf16", train::ComputeChoice::BF16},
+                                       {"f16", train::ComputeChoice::F16}},
+          "Type of the products; auto takes bf16 where this machine is fast in it");
+    field("device", &T::device, OneOf{"auto", "cpu", "cuda"}, "Where to run");
+    field("threads", &T::threads, AtLeast{0}, "CPU threads (0: all)");
+  }
+};
+
+/// "auto" takes a GPU where one can be used. @throws Error{Device} saying why cuda cannot be used.
+at::Device choose_device(const std::string& name);
+/// bf16 on a GPU and on CPUs with bf16 dot products, else f32. @throws Error{Usage} for f16 on a CPU.
+ops::Compute choose_compute(train::ComputeChoice choice, at::Device device);
+/// Sets the threads of both pools; 0: all processors of this process. Returns the number.
+int choose_threads(int64_t threads);
+
+model::OpenOptions open_options(const ModelFlags& flags);
+
+/// Quotes an argument for a POSIX shell if it needs it.
+std::string shell_quoted(const std::string& argument);
+
+}  // namespace slmi::cli

@@ -1,0 +1,111 @@
+// The command line as a whole: version, help, mistakes, doctor.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "support.h"
+
+namespace slmi::cli::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
+
+const std::vector<std::string> kCommands = {"train", "eval", "predict", "merge", "inspect", "doctor"};
+
+TEST(Program, VersionNamesCommitLibtorchCudaAndSimd) {
+  const TemporaryDirectory dir;
+  const Outcome got = run("slmi --version", dir.path(), {{"SLMI_FORCE_SIMD", "scalar"}});
+  EXPECT_EQ(got.code, 0) << got.err;
+  EXPECT_THAT(got.out, MatchesRegex("slmi [0-9]+\\.[0-9]+\\.[0-9]+ \\([^)]+\\)\n"
+                                    "compiler: [^\n]+\n"
+                                    "libtorch: [0-9]+\\.[0-9]+[^\n]*\n"
+                                    "CUDA: [^\n]+\n"
+                                    "SIMD: scalar\n"));
+}
+
+TEST(Program, HelpListsEveryCommand) {
+  const TemporaryDirectory dir;
+  const Outcome got = run("slmi --help", dir.path());
+  EXPECT_EQ(got.code, 0) << got.err;
+  for (const auto& command : kCommands) EXPECT_THAT(got.out, HasSubstr("\n  " + command + " "));
+}
+
+TEST(Program, EveryHelpEndsWithAnExampleThatParses) {
+  const TemporaryDirectory dir;
+  for (const auto& command : kCommands) {
+    const Outcome help = run("slmi " + command + " --help", dir.path());
+    ASSERT_EQ(help.code, 0) << help.err;
+    const size_t at = help.out.rfind("Example:\n");
+    ASSERT_NE(at, std::string::npos) << help.out;
+    std::string example = help.out.substr(at + 9);
+    example.erase(0, example.find_first_not_of(' '));
+    example.erase(example.find_last_not_of("\n ") + 1);
+    ASSERT_TRUE(example.starts_with("slmi " + command)) << example;
+    EXPECT_EQ(example.find('\n'), std::string::npos) << "more than a line: " << example;
+    // Parsed, it gets as far as the files that this directory does not have (doctor needs none): never to a usage
+    // error.
+    const Outcome got = run(example, dir.path());
+    EXPECT_EQ(got.code, command == "doctor" ? 0 : 3) << example << "\n" << got.err;
+  }
+}
+
+TEST(Program, AnUnknownFlagIsAUsageErrorWithASuggestion) {
+  const TemporaryDirectory dir;
+  const Outcome got = run("slmi train --learning-rate 1e-4", dir.path());
+  EXPECT_EQ(got.code, 2);
+  EXPECT_THAT(got.err, HasSubstr("--learning-rate: no such option; did you mean --lr?"));
+  const Outcome merge = run("slmi merge --output-dir x", dir.path());
+  EXPECT_EQ(merge.code, 2);
+  EXPECT_THAT(merge.err, HasSubstr("did you mean --out?"));
+}
+
+TEST(Program, AnUnknownCommandIsAUsageErrorWithASuggestion) {
+  const TemporaryDirectory dir;
+  const Outcome got = run("slmi inspekt x", dir.path());
+  EXPECT_EQ(got.code, 2);
+  EXPECT_THAT(got.err, HasSubstr("did you mean inspect?"));
+}
+
+std::map<std::string, Json> findings(const std::string& text) {
+  std::map<std::string, Json> out;
+  for (const auto& f : parse_json(text, "doctor")["findings"]) out[f["subject"]] = f;
+  return out;
+}
+
+TEST(Doctor, SaysWhatThisMachineHas) {
+  const TemporaryDirectory dir;
+  const Outcome got = run("slmi doctor --json", dir.path(), {{"SLMI_SMOLLM2_GGUF", ""}});
+  ASSERT_EQ(got.code, 0) << got.err;
+  const auto found = findings(got.out);
+  for (const char* subject : {"CPU", "SIMD", "memory", "libtorch", "speed", "GPU", "base model", "disk"}) {
+    ASSERT_TRUE(found.contains(subject)) << subject << "\n" << got.out;
+    EXPECT_NE(found.at(subject)["state"], "BROKEN") << found.at(subject);
+    EXPECT_NE(found.at(subject)["text"], "");
+  }
+  EXPECT_THAT(found.at("libtorch")["text"].get<std::string>(), HasSubstr("libtorch_cpu.so"));
+  EXPECT_THAT(found.at("speed")["text"].get<std::string>(), MatchesRegex(".*[1-9][0-9]* GFLOP/s in f32.*in bf16.*"));
+  EXPECT_EQ(found.at("base model")["state"], "note");
+  EXPECT_THAT(found.at("base model")["remedy"].get<std::string>(), HasSubstr("tools/quickstart"));
+}
+
+TEST(Doctor, ABrokenBaseModelIsAFinding) {
+  const TemporaryDirectory dir;
+  write_text(dir / "cut.gguf", "GGUF\x03");
+  const Outcome got = run("slmi doctor --no-probe", dir.path(), {{"SLMI_SMOLLM2_GGUF", "cut.gguf"}});
+  EXPECT_EQ(got.code, 6);
+  EXPECT_THAT(got.out, HasSubstr("BROKEN  base model"));
+  EXPECT_THAT(got.out, HasSubstr("cut.gguf"));
+  EXPECT_THAT(got.err, HasSubstr("broken: base model"));
+}
+
+TEST(Doctor, AForcedSimdSetIsNoted) {
+  const TemporaryDirectory dir;
+  const Outcome full = run("slmi doctor --no-probe --json", dir.path());
+  if (findings(full.out).at("SIMD")["text"] == "scalar")
+    GTEST_SKIP() << "this CPU has no vector instructions to hold back";
+  const Outcome got = run("slmi doctor --no-probe --json", dir.path(), {{"SLMI_FORCE_SIMD", "scalar"}});
+  EXPECT_EQ(findings(got.out).at("SIMD")["state"], "note") << got.out;
+}
+
+}  // namespace
+}  // namespace slmi::cli::testing
