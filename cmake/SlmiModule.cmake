@@ -41,14 +41,15 @@ endfunction()
 # slmi_test(NAME SOURCES file... DEPS module... [LABELS label...]): one GoogleTest program, registered with ctest case by case.
 # A case that skips is reported as skipped by ctest, so that tools/test can count it.
 function(slmi_test name)
-  if(NOT SLMI_TESTS)
-    return()
-  endif()
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;LABELS;LINK" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   list(TRANSFORM ARG_DEPS PREPEND slmi_)
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} ${ARG_LINK} GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE SLMI_SOURCE_DIR="${PROJECT_SOURCE_DIR}" SLMI_BINARY_DIR="${PROJECT_BINARY_DIR}")
+  if(NOT SLMI_TESTS)  # a tree of fuzz targets
+    set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)
+    return()
+  endif()
   if(NOT ARG_LABELS)
     set(ARG_LABELS unit)
   endif()

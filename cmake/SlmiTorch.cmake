@@ -11,6 +11,8 @@ if(NOT SLMI_CUDA STREQUAL "OFF")
   endif()
 endif()
 
+set(SLMI_CUDA_COMPILED ${SLMI_WITH_CUDA} CACHE INTERNAL "For scripts: whether this tree builds for the GPU")
+
 set(SLMI_TORCH_PREFIX "" CACHE PATH "Directory of libtorch: the one that holds include/, lib/ and share/cmake/Torch")
 if(NOT SLMI_TORCH_PREFIX)
   foreach(candidate ${Torch_DIR}/../../.. ${CMAKE_PREFIX_PATH} ${CMAKE_PREFIX_PATH}/../.. ${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch)

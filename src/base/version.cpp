@@ -24,6 +24,10 @@ std::string version_string() {
   return fmt::format("{} ({})", build_info().version, build_info().commit);
 }
 
+std::string git_commit() {
+  return build_info().commit;
+}
+
 std::string build_text() {
   const BuildInfo& b = build_info();
   std::string out = fmt::format("slmi {}\ncompiler: {}, {}", version_string(), b.compiler, b.build_type);

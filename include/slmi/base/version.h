@@ -22,6 +22,9 @@ const BuildInfo& build_info();
 /// "0.1.0 (1a2b3c4d5e6f)": what artefacts carry.
 std::string version_string();
 
+/// The commit alone: build_info().commit.
+std::string git_commit();
+
 /// One fact a line, without a final newline: version and commit, compiler, libtorch, CUDA and its architectures. The
 /// SIMD set is not here: it is found at run time, in kernels.
 std::string build_text();

@@ -1,0 +1,158 @@
+// Files: mapping, atomic writes and what a failed write leaves behind.
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <csignal>
+
+#include <functional>
+
+#include "expect_error.h"
+#include "slmi/base/atomic_file.h"
+#include "slmi/base/mapped_file.h"
+#include "temporary_directory.h"
+
+namespace slmi {
+namespace {
+
+int num_entries(const std::filesystem::path& directory) {
+  int n = 0;
+  for ([[maybe_unused]] const auto& e : std::filesystem::directory_iterator(directory)) ++n;
+  return n;
+}
+
+/// Runs body with files limited to `bytes`, as on a full disk; SIGXFSZ ignored, so that write() fails with EFBIG.
+void with_file_size_limit(rlim_t bytes, const std::function<void()>& body) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto old = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit limited{bytes, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limited), 0);
+  body();
+  setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, old);
+}
+
+TEST(AtomicFile, CommitReplacesTheWholeFile) {
+  TemporaryDirectory directory;
+  const auto path = directory / "f";
+  write_all(path, "old and longer");
+  AtomicFile file(path);
+  file.write("new ");
+  file.write(std::as_bytes(std::span("text", 4)));
+  EXPECT_EQ(read_all(path), "old and longer");
+  file.commit();
+  EXPECT_EQ(read_all(path), "new text");
+  EXPECT_EQ(num_entries(directory.path()), 1);
+}
+
+TEST(AtomicFile, WithoutCommitNothingChanges) {
+  TemporaryDirectory directory;
+  write_all(directory / "f", "old");
+  {
+    AtomicFile file(directory / "f");
+    file.write(std::string(3 << 20, 'x'));  // more than the buffer, so that bytes reached the temporary file
+    EXPECT_EQ(num_entries(directory.path()), 2);
+  }
+  EXPECT_EQ(read_all(directory / "f"), "old");
+  EXPECT_EQ(num_entries(directory.path()), 1);
+}
+
+TEST(AtomicFile, FailedWriteLeavesTheOldFileAndNoRest) {
+  TemporaryDirectory directory;
+  const auto path = directory / "f";
+  write_all(path, "old");
+  with_file_size_limit(1 << 20, [&] {
+    SLMI_EXPECT_ERROR(Output, path.string() + ": cannot write: File too large",
+                      write_file_atomically(path, std::string(3 << 20, 'x')));
+    AtomicFile file(path);  // small enough for the buffer: the failure comes at commit
+    file.write(std::string((1 << 20) - 1, 'x'));
+    SLMI_EXPECT_ERROR(Output, "cannot write: File too large", file.write(std::string(2, 'x')); file.commit());
+  });
+  EXPECT_EQ(read_all(path), "old");
+  EXPECT_EQ(num_entries(directory.path()), 1);
+}
+
+TEST(AtomicFile, DirectoryMissingOrInTheWay) {
+  TemporaryDirectory directory;
+  SLMI_EXPECT_ERROR(Output, "cannot create: No such file or directory",
+                    write_file_atomically(directory / "absent/f", "x"));
+  std::filesystem::create_directory(directory / "d");
+  SLMI_EXPECT_ERROR(Output, "cannot put in place: Is a directory", write_file_atomically(directory / "d", "x"));
+  EXPECT_EQ(num_entries(directory.path()), 1);
+}
+
+TEST(AtomicFile, KilledInTheMiddleLeavesTheOldFile) {
+  TemporaryDirectory directory;
+  write_all(directory / "f", "old");
+  const pid_t child = fork();
+  if (child == 0) {
+    AtomicFile file(directory / "f");
+    file.write(std::string(3 << 20, 'x'));
+    ::kill(::getpid(), SIGKILL);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(status));
+  EXPECT_EQ(read_all(directory / "f"), "old");
+}
+
+TEST(AtomicFile, RelativeNameWithoutDirectory) {
+  TemporaryDirectory directory;
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(directory.path());
+  write_file_atomically("f", "x");
+  std::filesystem::current_path(before);
+  EXPECT_EQ(read_all(directory / "f"), "x");
+}
+
+TEST(CreateDirectories, MakesParentsAndNamesWhatIsInTheWay) {
+  TemporaryDirectory directory;
+  slmi::create_directories(directory / "a/b/c");
+  EXPECT_TRUE(std::filesystem::is_directory(directory / "a/b/c"));
+  EXPECT_NO_THROW(slmi::create_directories(directory / "a/b/c"));
+  write_all(directory / "file", "x");
+  SLMI_EXPECT_ERROR(Output, "cannot create the directory: Not a directory",
+                    slmi::create_directories(directory / "file/d"));
+}
+
+TEST(SyncDirectory, MissingOneIsAnError) {
+  TemporaryDirectory directory;
+  EXPECT_NO_THROW(sync_directory(directory.path()));
+  SLMI_EXPECT_ERROR(Output, "cannot open the directory", sync_directory(directory / "absent"));
+}
+
+TEST(MappedFile, BytesAreTheFilesAndCopiesShareThem) {
+  TemporaryDirectory directory;
+  const std::string text("a\0b\xFF", 4);
+  write_all(directory / "f", text);
+  MappedFile copy;
+  const std::byte* where = nullptr;
+  {
+    const MappedFile file = MappedFile::open(directory / "f");
+    where = file.bytes().data();
+    copy = file;
+  }
+  EXPECT_EQ(copy.bytes().data(), where);
+  EXPECT_EQ(copy.text(), text);
+  EXPECT_EQ(copy.size(), 4u);
+  EXPECT_EQ(copy.path(), directory / "f");
+}
+
+TEST(MappedFile, EmptyFileMapsToNoBytes) {
+  TemporaryDirectory directory;
+  write_all(directory / "f", "");
+  EXPECT_EQ(MappedFile::open(directory / "f").size(), 0u);
+  EXPECT_EQ(MappedFile::open(directory / "f").text(), "");
+}
+
+TEST(MappedFile, MissingAndNotRegularAreErrors) {
+  TemporaryDirectory directory;
+  SLMI_EXPECT_ERROR(Input, "absent: cannot open: No such file or directory", MappedFile::open(directory / "absent"));
+  SLMI_EXPECT_ERROR(Input, "not a regular file", MappedFile::open(directory.path()));
+  SLMI_EXPECT_ERROR(Input, "/dev/null: not a regular file", MappedFile::open("/dev/null"));
+}
+
+}  // namespace
+}  // namespace slmi
