@@ -33,18 +33,16 @@ struct EvalConfig {
     using namespace config;
     using T = EvalConfig;
     field("model", &T::models, Group{"What is compared"}, Metavar{"[NAME=]MODEL"},
-          Synonyms{"models", "model-name", "checkpoint"},
-          "A Hugging Face directory, GGUF file, adapter or run; may be repeated");
-    field("predictions", &T::predictions, Metavar{"NAME=FILE"},
-          "Another system's answers, JSONL of id and answer; may be repeated");
+          Synonyms{"models", "model-name", "checkpoint"}, "A Hugging Face directory, GGUF file, adapter or run");
+    field("predictions", &T::predictions, Metavar{"NAME=FILE"}, "Another system's answers, JSONL of id and answer");
     field("reference", &T::reference, Metavar{"NAME"}, DefaultText{"the first"}, "Hold all others against this one");
     field("baselines", &T::baselines,
           Choice<eval::Baselines>{{"auto", eval::Baselines::Auto}, {"none", eval::Baselines::None}},
           "Plain baselines beside the models");
     field("train_data", &T::train_data, Metavar{"FILE"}, DefaultText{"what the first run was trained on"},
-          "Rows for the plain baseline, JSONL; may be repeated");
+          "Rows for the plain baseline, JSONL");
     field("data", &T::data, Group{"Rows"}, Required{}, Metavar{"FILE"},
-          Synonyms{"dataset", "test", "test-file", "eval-file"}, "Rows to answer, JSONL; may be repeated");
+          Synonyms{"dataset", "test", "test-file", "eval-file"}, "Rows to answer, JSONL");
     field("limit", &T::limit, AtLeast{0}, Synonyms{"max-samples", "num-rows"},
           "Use only the first N rows of each file (0: all)");
     field("leaks", &T::leaks, Metavar{"FILE"}, DefaultText{"leaks.tsv beside the data"},
@@ -54,14 +52,15 @@ struct EvalConfig {
     field("out", &T::out, Group{"Results"}, Required{}, Metavar{"DIR"}, Synonyms{"output-dir", "output"},
           "Directory for predictions.jsonl and report.json, .md, .csv, .html");
     field("fail_under", &T::fail_under, Metavar{"[NAME:]METRIC=X"}, Synonyms{"threshold"},
-          "Exit with 6 if a metric is lower, e.g. exact_match=0.97; may be repeated");
+          "Exit with 6 if a metric is lower, e.g. exact_match=0.97");
     field("eval_batch_size", &T::eval_batch_size, Group{"Measuring"}, AtLeast{1},
           Synonyms{"batch-size", "per-device-eval-batch-size"}, "Rows answered at once for the scores");
     field("max_new_tokens", &T::max_new_tokens, AtLeast{1}, Synonyms{"max-length", "max-tokens"},
           "No answer is longer; less if 16 tokens beyond the longest expected one are fewer");
     field("prefix_cache", &T::prefix_cache, "Compute an instruction that rows share once");
     field("latency_rows", &T::latency_rows, AtLeast{0}, "Requests timed one by one (0: no timing)");
-    field("latency_seconds", &T::latency_seconds, AtLeast{0}, "Stop timing them after this long, once there are 10");
+    field("latency_seconds", &T::latency_seconds, AtLeast{0},
+          "Stop a stage of timing after this long, but not before 10 requests or one batch");
     field("batch_sizes", &T::batch_sizes, AtLeast{1}, CommaSeparated{}, "Batch sizes for requests a second");
     field("seed", &T::seed, AtLeast{0}, "Seed of the bootstrap");
     field(Inline{}, &T::model, Group{"Model and machine"});

@@ -37,6 +37,7 @@ struct InspectConfig {
 std::string shown(const std::string& key, const Json& value) {
   if (value.is_string()) return value.get<std::string>();
   if (value.is_number_unsigned() && key.ends_with("bytes")) return format_bytes(value.get<uint64_t>());
+  if (!value.is_structured()) return value.dump();
   std::vector<std::string> parts;
   for (const auto& item : value.items()) {
     const bool empty =
@@ -46,10 +47,8 @@ std::string shown(const std::string& key, const Json& value) {
     parts.push_back(value.is_object() ? item.key() + " " + text : text);
   }
   if (value.is_object()) return fmt::format("{}", fmt::join(parts, ", "));
-  if (value.is_array())
-    return parts.empty() ? "none"
-                         : fmt::format("{}", fmt::join(parts, !value.empty() && value[0].is_object() ? "; " : " "));
-  return value.dump();
+  if (parts.empty()) return "none";
+  return fmt::format("{}", fmt::join(parts, value[0].is_object() ? "; " : " "));
 }
 
 void print(const Inspection& found, const InspectConfig& config, std::ostream& out) {

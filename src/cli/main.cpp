@@ -1,4 +1,6 @@
 // slmi: registers the subcommands, parses, and turns errors into one message and an exit code. Nothing else.
+#include <malloc.h>
+
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <iostream>
@@ -40,7 +42,17 @@ int run(int argc, char** argv) {
 
 }  // namespace
 
+/// Activations are freed and allocated again thousands of times a minute: kept in the heap, their pages are not
+/// returned to the system and faulted in again each time, which costs a tenth of a training step.
+static void keep_freed_memory() {
+  constexpr int kOneGiB = 1 << 30;
+  mallopt(M_MMAP_THRESHOLD, kOneGiB);
+  mallopt(M_TRIM_THRESHOLD, kOneGiB);
+  mallopt(M_TOP_PAD, 64 << 20);
+}
+
 int main(int argc, char** argv) {
+  keep_freed_memory();
   slmi::start_logging(slmi::LogLevel::Normal);
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);

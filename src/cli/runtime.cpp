@@ -13,19 +13,23 @@ at::Device choose_device(const std::string& name) {
   const bool cuda = at::hasCUDA();
   if (name == "cpu" || (name == "auto" && !cuda)) return at::kCPU;
   require(cuda, ErrorKind::Device,
-          "--device cuda: no GPU can be used here (no CUDA device, no driver, or a build without CUDA); slmi doctor says which");
+          "--device cuda: no GPU can be used here (no CUDA device, no driver, or a build without CUDA); slmi doctor "
+          "says which");
   return {at::kCUDA, 0};
 }
 
 ops::Compute choose_compute(train::ComputeChoice choice, at::Device device) {
   using train::ComputeChoice;
   switch (choice) {
-    case ComputeChoice::F32: return ops::Compute::F32;
-    case ComputeChoice::BF16: return ops::Compute::BF16;
+    case ComputeChoice::F32:
+      return ops::Compute::F32;
+    case ComputeChoice::BF16:
+      return ops::Compute::BF16;
     case ComputeChoice::F16:
       require(!device.is_cpu(), ErrorKind::Usage, "--compute f16: CPUs are slow in it; use --compute bf16 or f32");
       return ops::Compute::F16;
-    case ComputeChoice::Auto: break;
+    case ComputeChoice::Auto:
+      break;
   }
   return !device.is_cpu() || kernels::cpu::simd().bf16 ? ops::Compute::BF16 : ops::Compute::F32;
 }

@@ -30,8 +30,8 @@ struct ModelFlags {
     using namespace config;
     using T = ModelFlags;
     field("base", &T::base, Metavar{"MODEL"}, DefaultText{"what the adapter names"}, "Base of an adapter");
-    field("template", &T::prompt_template, Metavar{"NAME|FILE"}, Synonyms{"chat-template"}, DefaultText{"the model's own"},
-          "Chat template: llama3, chatml, plain, or a JSON file");
+    field("template", &T::prompt_template, Metavar{"NAME|FILE"}, Synonyms{"chat-template"},
+          DefaultText{"the model's own"}, "Chat template: llama3, chatml, plain, or a JSON file");
     field("system", &T::system, Metavar{"TEXT|FILE"}, "System turn for requests that bring none");
     field("tokenizer", &T::tokenizer, Metavar{"PATH"}, DefaultText{"the base's"}, "Vocabulary file or directory");
     field("base_format", &T::base_format,

@@ -54,13 +54,15 @@ Inputs read_inputs(const TrainConfig& config) {
   in.options.load.residency = packed_on_gpu ? ops::Residency::Transient : ops::Residency::Resident;
   in.files = model::open_files(config.base, in.options);
   require(in.files.adapter_path.empty(), ErrorKind::Usage,
-          "--base {}: an adapter; train from its base with --init-adapter {}, or merge it first", config.base, config.base);
+          "--base {}: an adapter; train from its base with --init-adapter {}, or merge it first", config.base,
+          config.base);
   const std::string system = in.files.prompts->system_text();
   in.rows = read(config.data, config, system);
   if (config.limit > 0 && config.limit < static_cast<int64_t>(in.rows.rows.size()))
     in.rows.rows.resize(static_cast<size_t>(config.limit));
-  const data::EncodeOptions encode{config.max_seq_len, config.over_long == train::OverLongRows::Skip ? data::OverLong::Skip
-                                                                                                      : data::OverLong::Refuse};
+  const data::EncodeOptions encode{config.max_seq_len, config.over_long == train::OverLongRows::Skip
+                                                           ? data::OverLong::Skip
+                                                           : data::OverLong::Refuse};
   in.encoded = data::EncodedDataset::encode(in.rows, *in.files.prompts, encode);
   if (!config.val.empty()) {
     in.val_rows = read(config.val, config, system);
@@ -103,8 +105,9 @@ TrainConfig resolve(config::Binding<TrainConfig>& binding) {
 
 void refuse_old_run(const TrainConfig& config) {
   if (!config.resume.empty() || train::list_checkpoints(config.out).empty()) return;
-  fail(ErrorKind::Usage, "--out {}: holds a run already; go on with slmi train --resume {}, or choose another directory",
-       config.out, config.out);
+  fail(ErrorKind::Usage,
+       "--out {}: holds a run already; go on with slmi train --resume {}, or choose another directory", config.out,
+       config.out);
 }
 
 void print_start(const Inputs& in, const TrainConfig& config, Runtime& rt) {
@@ -112,7 +115,8 @@ void print_start(const Inputs& in, const TrainConfig& config, Runtime& rt) {
   rt.err << "base      " << config.base << " (" << in.files.checkpoint->formats_text() << ")\n"
          << "prompts   " << in.files.prompts->describe().summary() << "\n"
          << "rows      " << in.encoded.size() << " training, " << in.val_encoded.size() << " validation; "
-         << in.encoded.skipped().size() << " skipped as too long; " << in.encoded.num_prefixes() << " shared instructions\n"
+         << in.encoded.skipped().size() << " skipped as too long; " << in.encoded.num_prefixes()
+         << " shared instructions\n"
          << "compute   " << ops::name(in.options.load.policy.compute) << " on " << in.options.load.device.str() << ", "
          << at::get_num_threads() << " threads, "
          << fmt::format("{:.0f}", ceilings::matrix_rate_gflops(in.options.load.policy.compute, in.options.load.device))
@@ -171,12 +175,14 @@ void run_train(const TrainConfig& config, Runtime& rt) {
   const train::TrainResult result = train::train(*llama, lora, in.encoded, config, run, hooks);
   if (progress) progress->finish();
   rt.out << fmt::format("trained {} steps in {} ({:.1f} rows/s, {:.0f} tokens/s), final loss {:.4f}", result.steps,
-                        format_duration(result.seconds), static_cast<double>(result.rows) / std::max(1e-9, result.seconds),
+                        format_duration(result.seconds),
+                        static_cast<double>(result.rows) / std::max(1e-9, result.seconds),
                         static_cast<double>(result.tokens) / std::max(1e-9, result.seconds), result.final_loss);
   if (result.best_exact_match)
     rt.out << fmt::format("; best exact match {:.1f} % at step {}", 100.0 * *result.best_exact_match, result.best_step);
-  rt.out << fmt::format("\nadapter: {}\n\nnext:\n  slmi eval --model base={} --model tuned={} --data TEST.jsonl --out {}\n",
-                        (run / "adapter").string(), config.base, config.out, (run / "eval").string());
+  rt.out << fmt::format(
+      "\nadapter: {}\n\nnext:\n  slmi eval --model base={} --model tuned={} --data TEST.jsonl --out {}\n",
+      (run / "adapter").string(), config.base, config.out, (run / "eval").string());
 }
 
 }  // namespace
@@ -184,7 +190,8 @@ void run_train(const TrainConfig& config, Runtime& rt) {
 void add_train(CLI::App& app, Runtime& rt) {
   auto* command = app.add_subcommand("train", "Fine-tune a model on intent rows (LoRA, QLoRA)");
   auto binding = config::bind<TrainConfig>(*command);
-  command->footer("Example:\n  slmi train --base model.gguf --data data/snips/train.jsonl --val data/snips/val.jsonl --out run");
+  command->footer(
+      "Example:\n  slmi train --base model.gguf --data data/snips/train.jsonl --val data/snips/val.jsonl --out run");
   command->callback([binding, &rt] { run_train(resolve(*binding), rt); });
 }
 

@@ -21,7 +21,9 @@ std::string visible(std::string_view text) {
   return out;
 }
 
-std::string ids_text(std::span<const int32_t> ids) { return fmt::format("{}", fmt::join(ids, " ")); }
+std::string ids_text(std::span<const int32_t> ids) {
+  return fmt::format("{}", fmt::join(ids, " "));
+}
 
 /// Weights of one block's projections times the blocks, and of the output matrix.
 struct WeightCounts {
@@ -42,15 +44,16 @@ WeightCounts count_weights(const formats::LlamaConfig& c) {
 int64_t activation_bytes_a_token(const formats::LlamaConfig& c, model::SavePolicy policy, int64_t element_bytes) {
   const int64_t qkv = (c.num_heads + 2 * c.num_kv_heads) * c.head_dim, heads = c.num_heads * c.head_dim;
   int64_t block = 4 * c.hidden_size;
-  if (policy != model::SavePolicy::None) block += 4 * c.hidden_size + element_bytes * (qkv + heads + 2 * c.intermediate_size);
+  if (policy != model::SavePolicy::None)
+    block += 4 * c.hidden_size + element_bytes * (qkv + heads + 2 * c.intermediate_size);
   if (policy == model::SavePolicy::All) block += element_bytes * (2 * c.hidden_size + c.intermediate_size);
   return block * c.num_layers;
 }
 
 }  // namespace
 
-void show_batch(const data::EncodedDataset& rows, const data::RowSet& set, const text::PromptBuilder& prompts, int64_t count,
-                std::ostream& out) {
+void show_batch(const data::EncodedDataset& rows, const data::RowSet& set, const text::PromptBuilder& prompts,
+                int64_t count, std::ostream& out) {
   const bool colour = ::isatty(STDOUT_FILENO) != 0;
   const std::string on = colour ? "\033[1;32m" : "[[", off = colour ? "\033[0m" : "]]";
   out << prompts.describe().summary() << "\ntargets are marked " << on << "so" << off << "\n";
@@ -58,9 +61,11 @@ void show_batch(const data::EncodedDataset& rows, const data::RowSet& set, const
     const auto ids = rows.ids(i);
     const auto target = static_cast<size_t>(rows.target_begin(i)), shared = static_cast<size_t>(rows.prefix_len(i));
     const auto& tokenizer = prompts.tokenizer();
-    const auto text = [&](std::span<const int32_t> part) { return visible(tokenizer.decode(part, text::Specials::Keep)); };
-    out << "\n--- row " << i << " (" << data::place_of(set, set.rows[static_cast<size_t>(rows.source_row(i))]) << "): " << ids.size()
-        << " tokens, " << shared << " shared, " << rows.num_targets(i) << " targets\n"
+    const auto text = [&](std::span<const int32_t> part) {
+      return visible(tokenizer.decode(part, text::Specials::Keep));
+    };
+    out << "\n--- row " << i << " (" << data::place_of(set, set.rows[static_cast<size_t>(rows.source_row(i))])
+        << "): " << ids.size() << " tokens, " << shared << " shared, " << rows.num_targets(i) << " targets\n"
         << text(ids.first(target)) << on << text(ids.subspan(target)) << off << "\n"
         << ids_text(ids.first(target)) << " " << on << ids_text(ids.subspan(target)) << off << "\n";
   }
@@ -70,19 +75,22 @@ void dry_run(const data::EncodedDataset& rows, const formats::Checkpoint& base, 
              const train::TrainConfig& config, std::ostream& out) {
   const auto& lengths = rows.lengths();
   const auto& c = base.config();
-  out << "rows      " << rows.size() << " to train on, " << rows.skipped().size() << " too long for --max-seq-len " << config.max_seq_len
-      << "\ntokens    " << lengths.num_tokens << " (" << lengths.num_target_tokens << " targets); a row has " << lengths.min << " to "
-      << lengths.max << ", median " << lengths.p50 << ", 95 % at most " << lengths.p95 << "\n";
+  out << "rows      " << rows.size() << " to train on, " << rows.skipped().size() << " too long for --max-seq-len "
+      << config.max_seq_len << "\ntokens    " << lengths.num_tokens << " (" << lengths.num_target_tokens
+      << " targets); a row has " << lengths.min << " to " << lengths.max << ", median " << lengths.p50
+      << ", 95 % at most " << lengths.p95 << "\n";
   for (const auto& bucket : lengths.buckets) {
     const auto bar = static_cast<size_t>(60 * bucket.num_rows / std::max<int64_t>(1, lengths.num_rows));
-    out << fmt::format("  {:>5}..{:<5} {:>7} {}\n", bucket.begin, bucket.end - 1, bucket.num_rows, std::string(bar, '#'));
+    out << fmt::format("  {:>5}..{:<5} {:>7} {}\n", bucket.begin, bucket.end - 1, bucket.num_rows,
+                       std::string(bar, '#'));
   }
   const auto sharing = config.shared_prefix ? data::SharedPrefix::On : data::SharedPrefix::Off;
-  const data::StepPlan plan{rows.size(), config.batch_size, static_cast<uint64_t>(config.seed)};
+  const auto plan = data::make_plan(rows, config.batch_size, static_cast<uint64_t>(config.seed), config.rows_together);
   int64_t computed = 0, targets = 0, largest = 0;
   const int64_t per_epoch = data::steps_per_epoch(plan), total = train::total_steps(config, rows.size());
   for (int64_t s = 0; s < per_epoch; ++s) {
-    for (const auto& micro : data::cut_into_micro_batches(rows, data::plan_step(plan, 0, s), {config.micro_tokens, sharing, 1})) {
+    for (const auto& micro :
+         data::cut_into_micro_batches(rows, data::plan_step(plan, 0, s), {config.micro_tokens, sharing, 1})) {
       const int64_t n = data::count_tokens(rows, micro, sharing);
       computed += n;
       largest = std::max(largest, n);
@@ -99,12 +107,15 @@ void dry_run(const data::EncodedDataset& rows, const formats::Checkpoint& base, 
   const int64_t element = load.policy.compute == ops::Compute::F32 ? 4 : 2;
   const int64_t resident = load.residency == ops::Residency::Resident ? (weights.blocks + weights.head) * element : 0;
   const int64_t activations = largest * activation_bytes_a_token(c, config.activations, element);
-  out << fmt::format("steps     {} of {} rows, largest micro-batch {} tokens; shared instructions leave {} of {} tokens to compute\n", total,
-                     config.batch_size, largest, computed, lengths.num_tokens)
-      << fmt::format("time      {:.1f} TFLOP at {:.0f} GFLOP/s ({}): at least {}; expect about {}\n", operations / 1e12, rate,
-                     ops::name(load.policy.compute), format_duration(floor_s), format_duration(1.5 * floor_s))
-      << fmt::format("memory    weights {} (+ {} of the file, mapped), activations {}\n", format_bytes(static_cast<uint64_t>(resident)),
-                     format_bytes(base.file_bytes()), format_bytes(static_cast<uint64_t>(activations)));
+  out << fmt::format(
+             "steps     {} of {} rows, largest micro-batch {} tokens; shared instructions leave {} of {} tokens to "
+             "compute\n",
+             total, config.batch_size, largest, computed, lengths.num_tokens)
+      << fmt::format("time      {:.1f} TFLOP at {:.0f} GFLOP/s ({}): at least {}; expect about {}\n", operations / 1e12,
+                     rate, ops::name(load.policy.compute), format_duration(floor_s), format_duration(1.5 * floor_s))
+      << fmt::format("memory    weights {} (+ {} of the file, mapped), activations {}\n",
+                     format_bytes(static_cast<uint64_t>(resident)), format_bytes(base.file_bytes()),
+                     format_bytes(static_cast<uint64_t>(activations)));
 }
 
 }  // namespace slmi::cli

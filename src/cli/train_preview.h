@@ -11,9 +11,10 @@
 
 namespace slmi::cli {
 
-/// The first `count` rows as the model sees them: text with targets coloured (on a terminal), ids, and where the shared part ends.
-void show_batch(const data::EncodedDataset& rows, const data::RowSet& set, const text::PromptBuilder& prompts, int64_t count,
-                std::ostream& out);
+/// The first `count` rows as the model sees them: text with targets coloured (on a terminal), ids, and where the shared
+/// part ends.
+void show_batch(const data::EncodedDataset& rows, const data::RowSet& set, const text::PromptBuilder& prompts,
+                int64_t count, std::ostream& out);
 
 /// Rows, lengths, steps, and the memory and time to expect on this machine, from a probe of its products.
 void dry_run(const data::EncodedDataset& rows, const formats::Checkpoint& base, const model::LoadOptions& load,

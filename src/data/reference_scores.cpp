@@ -108,8 +108,11 @@ BagOfWords BagOfWords::fit(std::span<const Row> rows, const BagOfWordsOptions& o
   for (auto& its : model->classes) {
     its.slots.finish();
     int64_t most = 0;
-    for (const auto& [answer, count] : its.answers)
-      if (count > most) most = count, its.usual_answer = answer;
+    for (const auto& [answer, count] : its.answers) {
+      if (count <= most) continue;
+      most = count;
+      its.usual_answer = answer;
+    }
   }
   std::vector<std::string> texts(used.size());
   parallel_for(static_cast<int64_t>(used.size()), [&](int64_t begin, int64_t end, int) {

@@ -19,7 +19,7 @@ struct ShownName {
 
   /// Near enough to be meant, whatever the typing errors.
   bool is_said() const { return distance <= kFarthest; }
-  static constexpr double kFarthest = 0.34;  // chosen on data/shop/val.jsonl
+  static constexpr double kFarthest = 0.34;  // the bound of the keyword rules (shop_rules.cpp)
 };
 
 /// The words of a request, lower case and without diacritics; punctuation is left out.

@@ -12,8 +12,8 @@
 namespace slmi::decode {
 namespace {
 
-constexpr int64_t kPrefillTokens = 4096;    // of one forward pass: bounds its activations
-constexpr int64_t kMinPrefixRows = 1024;    // first size of the prefix region of the cache
+constexpr int64_t kPrefillTokens = 4096;  // of one forward pass: bounds its activations
+constexpr int64_t kMinPrefixRows = 1024;  // first size of the prefix region of the cache
 
 double now_s() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -41,13 +41,16 @@ void Generator::forget_prefixes() {
   prefix_used_ = 0;
 }
 
-uint64_t Generator::cache_bytes() const { return cache_ ? cache_->bytes() : 0; }
+uint64_t Generator::cache_bytes() const {
+  return cache_ ? cache_->bytes() : 0;
+}
 
 void Generator::reserve_rows(int64_t prefix_rows, int64_t own_rows) {
   const bool prefixes_fit = prefix_used_ + prefix_rows <= prefix_rows_;
   if (cache_ && prefixes_fit && prefix_rows_ + own_rows <= cache_->rows()) return;
   // Starting afresh drops what is cached, so there must be room for what it held as well as for what comes.
-  if (prefix_used_ + prefix_rows > prefix_rows_) prefix_rows_ = std::max(kMinPrefixRows, 2 * (prefix_used_ + prefix_rows));
+  if (prefix_used_ + prefix_rows > prefix_rows_)
+    prefix_rows_ = std::max(kMinPrefixRows, 2 * (prefix_used_ + prefix_rows));
   forget_prefixes();
   cache_ = std::make_unique<model::KvCache>(llama_->config(), prefix_rows_ + own_rows, llama_->options().policy.kv,
                                             llama_->device());
@@ -62,7 +65,8 @@ at::Tensor Generator::run(std::span<const Sequence> sequences, std::span<const i
   for (const int64_t i : active) {
     const Sequence& s = sequences[static_cast<size_t>(i)];
     const auto n = static_cast<int64_t>(s.pending.size());
-    segments.push_back({static_cast<int64_t>(tokens.size()), n, s.prefix.begin, s.prefix.length, s.begin, s.length + n});
+    segments.push_back(
+        {static_cast<int64_t>(tokens.size()), n, s.prefix.begin, s.prefix.length, s.begin, s.length + n});
     for (int64_t j = 0; j < n; ++j) {
       tokens.push_back(s.pending[static_cast<size_t>(j)]);
       positions.push_back(static_cast<int32_t>(s.prefix.length + s.length + j));

@@ -21,7 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kPrefillProbes = 8;                    // whole prompts timed for the prefill rate
-constexpr int64_t kMinBatchRows = 32;                    // rows timed for requests a second, at least
+constexpr int64_t kMinBatchRows = 32;                    // rows timed for requests a second, if there is time
 constexpr uint64_t kMaxHashedBytes = uint64_t{4} << 30;  // larger weight files are not hashed at each evaluation
 
 double now_s() {
@@ -113,8 +113,7 @@ class Measurement {
       latency();
     }
     note_memory();
-    if (options_.latency_rows > 0)
-      for (const int64_t batch : options_.batch_sizes) throughput(batch);
+    if (options_.latency_rows > 0) throughput();
     answer_all();
     run_.facts.base_sha256 = weights_hash(*opened_.files.checkpoint);
     return std::move(run_);
@@ -302,26 +301,33 @@ class Measurement {
     run_.vram_device_bytes = use.vram_device;
   }
 
-  /// Full batches from the timed rows, again from the first where they run out; one batch before the clock starts.
+  void throughput() {
+    const auto largest = std::max_element(options_.batch_sizes.begin(), options_.batch_sizes.end());
+    if (largest == options_.batch_sizes.end() || *largest == 1) return;  // batch 1: latency() has it
+    progress("warm-up in batches", 0, 1);
+    ask_batch(0, *largest);  // leaves the cache large enough for all sizes
+    for (const int64_t batch : options_.batch_sizes)
+      if (batch > 1) throughput(batch);
+  }
+
+  /// Full batches from the timed rows, again from the first where they run out.
+  void ask_batch(int64_t index, int64_t batch) {
+    std::vector<int64_t> rows;
+    for (int64_t i = 0; i < batch; ++i) rows.push_back(timed_[static_cast<size_t>(index * batch + i) % timed_.size()]);
+    ask(rows, generate_.max_new_tokens);
+  }
+
   void throughput(int64_t batch) {
-    if (batch == 1) return;  // latency() has it
-    const std::string stage = fmt::format("batch {}", batch);
-    size_t next = 0;
-    const auto ask_batch = [&] {
-      std::vector<int64_t> rows;
-      for (int64_t i = 0; i < batch; ++i) rows.push_back(timed_[next++ % timed_.size()]);
-      ask(rows, generate_.max_new_tokens);
-    };
-    const int64_t batches = std::max<int64_t>(1, kMinBatchRows / batch);
-    progress(stage, 0, batches + 1);
-    ask_batch();
-    next = 0;
+    const std::string stage = fmt::format("batches of {}", batch);
+    const int64_t wanted = std::max<int64_t>(1, kMinBatchRows / batch);
     const double start = now_s();
-    for (int64_t i = 0; i < batches; ++i) {
-      progress(stage, i + 1, batches + 1);
-      ask_batch();
+    int64_t done = 0;
+    while (done < wanted && (done == 0 || now_s() - start < options_.latency_seconds)) {
+      progress(stage, done * batch, wanted * batch);
+      ask_batch(done++, batch);
     }
-    run_.speed.requests_per_s.emplace_back(batch, static_cast<double>(batches * batch) / (now_s() - start));
+    progress(stage, done * batch, wanted * batch);
+    run_.speed.requests_per_s.emplace_back(batch, static_cast<double>(done * batch) / (now_s() - start));
   }
 
   /// All rows in batches of rows that share a prefix and are of like length; answers in the rows' order.

@@ -7,7 +7,8 @@ namespace slmi::model {
 
 DeviceBatch to_device(const data::PackedBatch& batch, at::Device device) {
   const auto upload = [&](const auto& values, at::ScalarType type) {
-    return at::from_blob(const_cast<void*>(static_cast<const void*>(values.data())), {static_cast<int64_t>(values.size())}, type)
+    return at::from_blob(const_cast<void*>(static_cast<const void*>(values.data())),
+                         {static_cast<int64_t>(values.size())}, type)
         .to(device, type, /*non_blocking=*/false, /*copy=*/true);
   };
   DeviceBatch out;

@@ -3,7 +3,8 @@
 
 namespace slmi::model {
 
-KvCache::KvCache(const formats::LlamaConfig& config, int64_t rows, at::ScalarType type, at::Device device) : rows_(rows) {
+KvCache::KvCache(const formats::LlamaConfig& config, int64_t rows, at::ScalarType type, at::Device device)
+    : rows_(rows) {
   const auto options = at::TensorOptions().dtype(type).device(device);
   for (int64_t i = 0; i < config.num_layers; ++i) {
     keys_.push_back(at::zeros({rows, config.num_kv_heads * config.head_dim}, options));

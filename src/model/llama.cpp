@@ -11,7 +11,9 @@ namespace slmi::model {
 namespace {
 
 /// Columns [0, k) of an input buffer.
-at::Tensor front(const at::Tensor& x_ext, int64_t k) { return x_ext.narrow(1, 0, k); }
+at::Tensor front(const at::Tensor& x_ext, int64_t k) {
+  return x_ext.narrow(1, 0, k);
+}
 
 }  // namespace
 
@@ -42,9 +44,13 @@ void Llama::refresh_adapters() {
     for (auto* group : {&b.qkv, &b.output, &b.gate_up, &b.down}) group->refresh_adapters();
 }
 
-ops::AttentionShape Llama::attention_shape() const { return {config_.num_heads, config_.num_kv_heads, config_.head_dim}; }
+ops::AttentionShape Llama::attention_shape() const {
+  return {config_.num_heads, config_.num_kv_heads, config_.head_dim};
+}
 
-at::Tensor Llama::embed(const at::Tensor& tokens) const { return embedding_.rows(tokens); }
+at::Tensor Llama::embed(const at::Tensor& tokens) const {
+  return embedding_.rows(tokens);
+}
 
 at::Tensor Llama::normed_input(const at::Tensor& x, const at::Tensor& weight, const ops::LinearGroup& group,
                                at::Tensor& rstd) const {
@@ -56,7 +62,8 @@ at::Tensor Llama::normed_input(const at::Tensor& x, const at::Tensor& weight, co
 
 void Llama::attention_part(const Block& block, const at::Tensor& hidden, const ForwardContext& context, BlockSaved& s,
                            int64_t layer) const {
-  const int64_t tokens = hidden.size(0), heads = config_.num_heads, kv_heads = config_.num_kv_heads, e = config_.head_dim;
+  const int64_t tokens = hidden.size(0), heads = config_.num_heads, kv_heads = config_.num_kv_heads,
+                e = config_.head_dim;
   s.input = hidden;
   s.qkv_in = normed_input(hidden, block.norm1, block.qkv, s.rstd1);
   if (context.observer) context.observer(block.qkv.sites().front(), front(s.qkv_in, block.qkv.k()));
@@ -97,8 +104,8 @@ void Llama::mlp_part(const Block& block, const ForwardContext& context, BlockSav
   out = ops::add_residual(s.middle, projected);
 }
 
-at::Tensor Llama::block_forward(int64_t layer, const at::Tensor& hidden, const ForwardContext& context, SavePolicy policy,
-                                BlockSaved* saved) const {
+at::Tensor Llama::block_forward(int64_t layer, const at::Tensor& hidden, const ForwardContext& context,
+                                SavePolicy policy, BlockSaved* saved) const {
   const Block& block = blocks_[static_cast<size_t>(layer)];
   BlockSaved s;
   at::Tensor out;
@@ -120,7 +127,8 @@ void Llama::block_backward(int64_t layer, const at::Tensor& d_hidden, const Forw
                            ops::LinearGroup::InputGradient wanted) const {
   using ops::LinearGroup;
   const Block& block = blocks_[static_cast<size_t>(layer)];
-  const int64_t heads = config_.num_heads, kv_heads = config_.num_kv_heads, e = config_.head_dim, f = config_.intermediate_size;
+  const int64_t heads = config_.num_heads, kv_heads = config_.num_kv_heads, e = config_.head_dim,
+                f = config_.intermediate_size;
   const auto* dropout = context.dropout;
   if (!s.qkv.defined()) {
     at::Tensor out;
@@ -148,12 +156,15 @@ void Llama::block_backward(int64_t layer, const at::Tensor& d_hidden, const Forw
   const at::Tensor d_attention =
       block.output.backward(d_hidden.to(compute_type()), s.attention, dropout, LinearGroup::InputGradient::Wanted);
   const at::Tensor d_qkv = at::empty_like(s.qkv);
-  const auto part = [&](const at::Tensor& x, int64_t begin, int64_t count) { return x.narrow(1, begin * e, count * e); };
+  const auto part = [&](const at::Tensor& x, int64_t begin, int64_t count) {
+    return x.narrow(1, begin * e, count * e);
+  };
   ops::attention_backward(d_attention, part(s.qkv, 0, heads), part(s.qkv, heads, kv_heads),
-                          part(s.qkv, heads + kv_heads, kv_heads), front(s.attention, heads * e), s.lse, attention_shape(),
-                          context.plan, part(d_qkv, 0, heads), part(d_qkv, heads, kv_heads),
+                          part(s.qkv, heads + kv_heads, kv_heads), front(s.attention, heads * e), s.lse,
+                          attention_shape(), context.plan, part(d_qkv, 0, heads), part(d_qkv, heads, kv_heads),
                           part(d_qkv, heads + kv_heads, kv_heads));
-  ops::rope_apply(part(d_qkv, 0, heads + kv_heads), heads + kv_heads, rope_, context.positions, ops::RopeDirection::Inverse);
+  ops::rope_apply(part(d_qkv, 0, heads + kv_heads), heads + kv_heads, rope_, context.positions,
+                  ops::RopeDirection::Inverse);
   s.qkv.reset();
   s.attention.reset();
   if (!s.qkv_in.defined()) {
@@ -161,7 +172,8 @@ void Llama::block_backward(int64_t layer, const at::Tensor& d_hidden, const Forw
     block.qkv.fill_update_input(s.qkv_in, dropout);
   }
   const at::Tensor d_qkv_in = block.qkv.backward(d_qkv, s.qkv_in, dropout, wanted);
-  if (wanted == LinearGroup::InputGradient::Wanted) ops::rms_norm_backward(d_qkv_in, s.input, block.norm1, s.rstd1, d_hidden);
+  if (wanted == LinearGroup::InputGradient::Wanted)
+    ops::rms_norm_backward(d_qkv_in, s.input, block.norm1, s.rstd1, d_hidden);
   s = {};
 }
 
@@ -188,7 +200,8 @@ at::Tensor Llama::head(const at::Tensor& hidden) const {
 
 at::Tensor Llama::head_loss(const at::Tensor& hidden, const at::Tensor& target_rows, const at::Tensor& target_ids,
                             const at::Tensor& d_hidden) const {
-  constexpr int64_t kChunkBytes = int64_t{128} << 20;  // of logits: large enough for full products, small beside a 128k vocabulary
+  constexpr int64_t kChunkBytes = int64_t{128}
+                                  << 20;  // of logits: large enough for full products, small beside a 128k vocabulary
   const int64_t count = target_rows.size(0);
   const at::Tensor weight = head_weight();
   const int64_t row_bytes = weight.size(0) * static_cast<int64_t>(weight.element_size());

@@ -10,11 +10,16 @@ using quant::WeightFormat;
 
 WeightFormat target_format(BaseFormat wanted, WeightFormat stored) {
   switch (wanted) {
-    case BaseFormat::Stored: return stored;
-    case BaseFormat::NF4: return WeightFormat::NF4;
-    case BaseFormat::BF16: return WeightFormat::BF16;
-    case BaseFormat::F16: return WeightFormat::F16;
-    case BaseFormat::F32: return WeightFormat::F32;
+    case BaseFormat::Stored:
+      return stored;
+    case BaseFormat::NF4:
+      return WeightFormat::NF4;
+    case BaseFormat::BF16:
+      return WeightFormat::BF16;
+    case BaseFormat::F16:
+      return WeightFormat::F16;
+    case BaseFormat::F32:
+      return WeightFormat::F32;
   }
   return stored;
 }
@@ -27,7 +32,8 @@ WeightFormat embedding_format(BaseFormat wanted, WeightFormat stored, at::Device
 
 class Loader {
  public:
-  Loader(const formats::Checkpoint& checkpoint, const LoadOptions& options) : checkpoint_(checkpoint), options_(options) {}
+  Loader(const formats::Checkpoint& checkpoint, const LoadOptions& options)
+      : checkpoint_(checkpoint), options_(options) {}
 
   ops::PackedMatrix matrix(const std::string& name, int64_t n, int64_t k, bool embedding) const {
     auto m = ops::PackedMatrix::from_stored(checkpoint_.tensor(name));
@@ -40,8 +46,8 @@ class Loader {
 
   at::Tensor vector(const std::string& name, int64_t n) const {
     const auto stored = checkpoint_.tensor(name);
-    require(stored.shape.size() == 1 && stored.shape[0] == n, ErrorKind::Input, "{}: tensor '{}' should have {} elements",
-            checkpoint_.path().string(), name, n);
+    require(stored.shape.size() == 1 && stored.shape[0] == n, ErrorKind::Input,
+            "{}: tensor '{}' should have {} elements", checkpoint_.path().string(), name, n);
     const std::vector<float> values = quant::dequantize(stored.format, stored.bytes, 1, n);
     return at::tensor(values, at::kFloat).to(options_.device);
   }

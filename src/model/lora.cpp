@@ -10,7 +10,8 @@
 namespace slmi::model {
 
 const std::vector<std::string>& all_projections() {
-  static const std::vector<std::string> names = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
+  static const std::vector<std::string> names = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
+                                                 "gate_proj", "up_proj", "down_proj"};
   return names;
 }
 
@@ -21,7 +22,9 @@ std::pair<int64_t, int64_t> projection_shape(const formats::LlamaConfig& c, cons
   if (module == "o_proj") return {c.hidden_size, q};
   if (module == "gate_proj" || module == "up_proj") return {c.intermediate_size, c.hidden_size};
   if (module == "down_proj") return {c.hidden_size, c.intermediate_size};
-  fail(ErrorKind::Usage, "'{}' is no projection of a Llama block; expected some of q_proj k_proj v_proj o_proj gate_proj up_proj down_proj",
+  fail(ErrorKind::Usage,
+       "'{}' is no projection of a Llama block; expected some of q_proj k_proj v_proj o_proj gate_proj up_proj "
+       "down_proj",
        module);
 }
 
@@ -68,10 +71,11 @@ Lora Lora::from_adapter(const formats::LlamaConfig& config, const formats::PeftA
   for (const auto& slot : out.slots_) {
     const auto found = adapter.pairs().find({slot.layer, formats::parse_llama_module(slot.module)});
     if (found == adapter.pairs().end()) continue;  // B = 0: no update there
-    const auto place = [&](const formats::AdapterMatrix& m, int64_t rows, int64_t columns, int64_t offset, const char* which) {
+    const auto place = [&](const formats::AdapterMatrix& m, int64_t rows, int64_t columns, int64_t offset,
+                           const char* which) {
       require(m.rows == rows && m.columns == columns, ErrorKind::Input,
-              "{}: layer {} {}: lora_{} is [{}, {}], this base needs [{}, {}]; an adapter for another base?", adapter.path().string(),
-              slot.layer, slot.module, which, m.rows, m.columns, rows, columns);
+              "{}: layer {} {}: lora_{} is [{}, {}], this base needs [{}, {}]; an adapter for another base?",
+              adapter.path().string(), slot.layer, slot.module, which, m.rows, m.columns, rows, columns);
       const std::vector<float> f = m.floats();
       std::copy(f.begin(), f.end(), values.data_ptr<float>() + offset);
     };
@@ -89,28 +93,32 @@ void Lora::save(const std::filesystem::path& directory, const std::string& base_
   for (const auto& slot : slots_) {
     const auto module = formats::parse_llama_module(slot.module);
     const auto add = [&](formats::LoraSide side, int64_t rows, int64_t columns, int64_t offset) {
-      tensors.push_back({formats::peft_tensor_name(slot.layer, module, side), formats::Dtype::F32,
+      tensors.push_back({formats::peft_tensor_name(slot.layer, module, side),
+                         formats::Dtype::F32,
                          {rows, columns},
                          bytes.subspan(static_cast<size_t>(offset) * 4, static_cast<size_t>(rows * columns) * 4)});
     };
     add(formats::LoraSide::A, slot.rank, slot.k, slot.offset_a);
     add(formats::LoraSide::B, slot.n, slot.rank, slot.offset_b);
   }
-  formats::write_peft_adapter(directory, {spec_.rank, spec_.alpha, spec_.dropout, spec_.rank_stabilized, spec_.targets, base_name},
-                              tensors);
+  formats::write_peft_adapter(
+      directory, {spec_.rank, spec_.alpha, spec_.dropout, spec_.rank_stabilized, spec_.targets, base_name}, tensors);
 }
 
-void Lora::enable_training() { gradients_ = at::zeros_like(values_); }
+void Lora::enable_training() {
+  gradients_ = at::zeros_like(values_);
+}
 
 ops::LoraPair Lora::pair(int64_t layer, const std::string& module) const {
-  const auto at = std::find_if(slots_.begin(), slots_.end(),
-                               [&](const Slot& s) { return s.layer == layer && s.module == module; });
+  const auto at =
+      std::find_if(slots_.begin(), slots_.end(), [&](const Slot& s) { return s.layer == layer && s.module == module; });
   if (at == slots_.end()) return {};
   const auto view = [&](const at::Tensor& flat, int64_t offset, int64_t rows, int64_t columns) {
     return flat.defined() ? flat.narrow(0, offset, rows * columns).view({rows, columns}) : at::Tensor();
   };
   return {view(values_, at->offset_a, at->rank, at->k), view(values_, at->offset_b, at->n, at->rank),
-          view(gradients_, at->offset_a, at->rank, at->k), view(gradients_, at->offset_b, at->n, at->rank), spec_.scale()};
+          view(gradients_, at->offset_a, at->rank, at->k), view(gradients_, at->offset_b, at->n, at->rank),
+          spec_.scale()};
 }
 
 }  // namespace slmi::model

@@ -12,7 +12,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Where an adapter's base lies: an explicit path, else what the adapter names, as it stands or relative to the adapter.
+/// Where an adapter's base lies: an explicit path, else what the adapter names, as it stands or relative to the
+/// adapter.
 fs::path base_of_adapter(const fs::path& adapter, const std::string& override_path) {
   if (!override_path.empty()) return override_path;
   const fs::path config_file = adapter / "adapter_config.json";
@@ -26,7 +27,8 @@ fs::path base_of_adapter(const fs::path& adapter, const std::string& override_pa
 std::shared_ptr<const text::PromptBuilder> make_prompts(const ModelFiles& files, const OpenOptions& options) {
   const fs::path vocabulary = options.tokenizer.empty() ? files.base_path : fs::path(options.tokenizer);
   const bool own_gguf = options.tokenizer.empty() && files.checkpoint->gguf() != nullptr;
-  const auto tokenizer = own_gguf ? text::Tokenizer::from_gguf(*files.checkpoint->gguf()) : text::Tokenizer::load(vocabulary);
+  const auto tokenizer =
+      own_gguf ? text::Tokenizer::from_gguf(*files.checkpoint->gguf()) : text::Tokenizer::load(vocabulary);
   require(tokenizer->vocab_size() <= files.checkpoint->config().vocab_size, ErrorKind::Input,
           "{}: its vocabulary has {} tokens, the model {} has {}; the tokenizer of another model?", tokenizer->source(),
           tokenizer->vocab_size(), files.base_path.string(), files.checkpoint->config().vocab_size);
@@ -50,10 +52,14 @@ std::shared_ptr<const text::PromptBuilder> make_prompts(const ModelFiles& files,
 
 std::string_view path_kind_name(PathKind kind) {
   switch (kind) {
-    case PathKind::HfDirectory: return "hf";
-    case PathKind::Gguf: return "gguf";
-    case PathKind::Adapter: return "adapter";
-    case PathKind::Run: return "run";
+    case PathKind::HfDirectory:
+      return "hf";
+    case PathKind::Gguf:
+      return "gguf";
+    case PathKind::Adapter:
+      return "adapter";
+    case PathKind::Run:
+      return "run";
   }
   return "?";
 }
@@ -65,9 +71,11 @@ PathKind classify(const fs::path& path) {
   if (formats::PeftAdapter::is_adapter(path)) return PathKind::Adapter;
   if (formats::PeftAdapter::is_adapter(path / "adapter")) return PathKind::Run;
   if (fs::exists(path / "checkpoints") || fs::exists(path / "metrics.jsonl"))
-    fail(ErrorKind::Input, "{}: a run without an adapter yet; finish it with slmi train --resume {}", path.string(), path.string());
+    fail(ErrorKind::Input, "{}: a run without an adapter yet; finish it with slmi train --resume {}", path.string(),
+         path.string());
   require(fs::exists(path / "config.json"), ErrorKind::Input,
-          "{}: no model: neither config.json (Hugging Face), adapter_config.json (PEFT) nor adapter/ (a run)", path.string());
+          "{}: no model: neither config.json (Hugging Face), adapter_config.json (PEFT) nor adapter/ (a run)",
+          path.string());
   return PathKind::HfDirectory;
 }
 
@@ -98,13 +106,15 @@ ModelFiles open_files(const fs::path& path, const OpenOptions& options) {
   if (files.kind == PathKind::Run) files.adapter_path = path / "adapter";
   files.base_path = files.adapter_path.empty() ? path : base_of_adapter(files.adapter_path, options.base);
   files.checkpoint = formats::Checkpoint::open(files.base_path);
-  if (files.kind != PathKind::Gguf) files.provenance = formats::read_provenance(files.adapter_path.empty() ? path : files.adapter_path);
+  if (files.kind != PathKind::Gguf)
+    files.provenance = formats::read_provenance(files.adapter_path.empty() ? path : files.adapter_path);
   files.prompts = make_prompts(files, options);
   files.base = identity_of(*files.checkpoint, files.prompts->tokenizer());
   if (!files.adapter_path.empty() && files.provenance) {
     const auto match =
         formats::check_base(files.provenance->base, files.base, files.adapter_path.string(), files.base_path.string());
-    if (match == formats::BaseMatch::LineageUnknown) files.note = "base recognised by its norm weights; its lineage is not recorded";
+    if (match == formats::BaseMatch::LineageUnknown)
+      files.note = "base recognised by its norm weights; its lineage is not recorded";
   } else if (!files.adapter_path.empty()) {
     files.note = "the adapter carries no slmi.json: base, template and stop ids are derived, not checked";
   }

@@ -9,7 +9,9 @@
 
 namespace slmi::ops {
 
-double AttentionShape::scale() const { return 1.0 / std::sqrt(static_cast<double>(head_dim)); }
+double AttentionShape::scale() const {
+  return 1.0 / std::sqrt(static_cast<double>(head_dim));
+}
 
 AttentionPlan::AttentionPlan(std::vector<AttentionSegment> segments, at::Device device, AttentionPasses passes)
     : segments_(std::move(segments)), device_(device), passes_(passes) {}
@@ -39,7 +41,8 @@ const AttentionPlan::Padded& AttentionPlan::padded() const {
       const int64_t visible = g.prefix_len + g.own_len - g.q_len + i + 1;
       std::fill_n(m + (s * lq + i) * lk, visible, 0.0f);
     }
-    for (int64_t i = g.q_len; i < lq; ++i) m[(s * lq + i) * lk] = 0.0f;  // padding rows see one key, so that nothing is NaN
+    for (int64_t i = g.q_len; i < lq; ++i)
+      m[(s * lq + i) * lk] = 0.0f;  // padding rows see one key, so that nothing is NaN
   }
   padded_ = {query_index.to(device_), at::tensor(valid, at::kLong).to(device_), at::tensor(rows, at::kLong).to(device_),
              key_index.to(device_), mask.to(device_)};
@@ -48,7 +51,8 @@ const AttentionPlan::Padded& AttentionPlan::padded() const {
 
 const kernels::cpu::AttentionPlan& AttentionPlan::cpu(const AttentionShape& shape) const {
   if (!cpu_) {
-    const kernels::cpu::AttentionShape s{shape.num_heads, shape.num_kv_heads, shape.head_dim, static_cast<float>(shape.scale())};
+    const kernels::cpu::AttentionShape s{shape.num_heads, shape.num_kv_heads, shape.head_dim,
+                                         static_cast<float>(shape.scale())};
     cpu_ = std::make_shared<const kernels::cpu::AttentionPlan>(s, segments_, at::get_num_threads(), passes_);
   }
   return *cpu_;
@@ -62,7 +66,8 @@ void run_parts(const kernels::cpu::AttentionPlan& plan, const Body& body) {
   const auto bytes = static_cast<int64_t>(plan.scratch_bytes());
   const at::Tensor scratch = at::empty({plan.num_parts() * bytes}, at::kByte);
   parallel(plan.num_parts(), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t part = begin; part < end; ++part) body(static_cast<int>(part), pointer<std::byte>(scratch) + part * bytes);
+    for (int64_t part = begin; part < end; ++part)
+      body(static_cast<int>(part), pointer<std::byte>(scratch) + part * bytes);
   });
 }
 
@@ -80,14 +85,15 @@ void forward_cpu(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, 
       args.out = pointer<T>(out);
       args.out_stride = out.stride(0);
       args.lse = pointer<float>(lse);
-      run_parts(plan, [&](int part, std::byte* scratch) { kernels::cpu::attention_forward(plan, args, part, scratch); });
+      run_parts(plan,
+                [&](int part, std::byte* scratch) { kernels::cpu::attention_forward(plan, args, part, scratch); });
     });
   });
 }
 
-void backward_cpu(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& out,
-                  const at::Tensor& lse, const kernels::cpu::AttentionPlan& plan, const at::Tensor& dq, const at::Tensor& dk,
-                  const at::Tensor& dv) {
+void backward_cpu(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                  const at::Tensor& out, const at::Tensor& lse, const kernels::cpu::AttentionPlan& plan,
+                  const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv) {
   const at::Tensor sums = at::zeros({2, k.size(0), k.size(1)}, at::kFloat);
   const at::Tensor partials = at::empty({plan.partials_size()}, at::kFloat);
   with_element_type(q.scalar_type(), [&](auto tag) {
@@ -108,7 +114,8 @@ void backward_cpu(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor
     args.partials = pointer<float>(partials);
     run_parts(plan, [&](int part, std::byte* scratch) { kernels::cpu::attention_backward(plan, args, part, scratch); });
     parallel(plan.num_parts(), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t part = begin; part < end; ++part) kernels::cpu::attention_backward_reduce(plan, args, static_cast<int>(part));
+      for (int64_t part = begin; part < end; ++part)
+        kernels::cpu::attention_backward_reduce(plan, args, static_cast<int>(part));
     });
   });
   dk.copy_(sums[0]);
@@ -128,7 +135,9 @@ at::Tensor repeat_heads(const at::Tensor& x, int64_t times) {
 }
 
 /// [S, heads, L, E] -> [S * L, heads * E].
-at::Tensor rows_of(const at::Tensor& x) { return x.transpose(1, 2).flatten(2).flatten(0, 1); }
+at::Tensor rows_of(const at::Tensor& x) {
+  return x.transpose(1, 2).flatten(2).flatten(0, 1);
+}
 
 struct Gathered {
   at::Tensor q, k, v;  // [S, H, Lq, E], [S, H, Lk, E]
@@ -139,7 +148,8 @@ Gathered gather(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, c
                 const AttentionPlan::Padded& p) {
   const int64_t group = shape.num_heads / shape.num_kv_heads;
   const at::Tensor kq = k.to(q.scalar_type()), vq = v.to(q.scalar_type());
-  return {gather_heads(q, p.query_index, shape.num_heads), repeat_heads(gather_heads(kq, p.key_index, shape.num_kv_heads), group),
+  return {gather_heads(q, p.query_index, shape.num_heads),
+          repeat_heads(gather_heads(kq, p.key_index, shape.num_kv_heads), group),
           repeat_heads(gather_heads(vq, p.key_index, shape.num_kv_heads), group), group};
 }
 
@@ -159,8 +169,8 @@ void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tenso
 }
 
 void attention_backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                        const at::Tensor& out, const at::Tensor& lse, const AttentionShape& shape, const AttentionPlan& plan,
-                        const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv) {
+                        const at::Tensor& out, const at::Tensor& lse, const AttentionShape& shape,
+                        const AttentionPlan& plan, const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv) {
   if (fits_cpu_kernels(q)) return backward_cpu(d_out, q, k, v, out, lse, plan.cpu(shape), dq, dk, dv);
   const auto& p = plan.padded();
   const Gathered g = gather(q, k, v, shape, p);
@@ -170,7 +180,7 @@ void attention_backward(const at::Tensor& d_out, const at::Tensor& q, const at::
   const at::Tensor flat = at::zeros({s * lq, d_out.size(1)}, d_out.options());
   flat.index_copy_(0, p.query_valid, d_out.index_select(0, p.query_rows));
   const at::Tensor dout = flat.view({s, lq, shape.num_heads, -1}).transpose(1, 2);
-  const at::Tensor o = gather_heads(out, p.query_index, shape.num_heads);     // [S, H, Lq, E]
+  const at::Tensor o = gather_heads(out, p.query_index, shape.num_heads);  // [S, H, Lq, E]
   const at::Tensor scores = at::matmul(g.q, g.k.transpose(2, 3)).to(at::kFloat).mul_(shape.scale()).add_(p.mask);
   const at::Tensor probabilities = at::softmax(scores, -1);  // not from lse: padding rows have none
   const at::Tensor dp = at::matmul(dout, g.v.transpose(2, 3)).to(at::kFloat);

@@ -12,11 +12,13 @@ void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, CrossEnt
       using T = Element<decltype(tag)>;
       parallel(logits.size(0), 1, [&](int64_t begin, int64_t end) {
         if (mode == CrossEntropyMode::LossOnly)
-          kernels::cpu::cross_entropy_loss(pointer<T>(logits), logits.stride(0), logits.size(1), pointer<int32_t>(targets),
-                                           pointer<float>(loss), static_cast<float*>(nullptr), begin, end);
+          kernels::cpu::cross_entropy_loss(pointer<T>(logits), logits.stride(0), logits.size(1),
+                                           pointer<int32_t>(targets), pointer<float>(loss),
+                                           static_cast<float*>(nullptr), begin, end);
         else
-          kernels::cpu::cross_entropy_gradient(pointer<T>(logits), logits.stride(0), logits.size(1), pointer<int32_t>(targets), 1.0f,
-                                               pointer<float>(loss), static_cast<float*>(nullptr), begin, end);
+          kernels::cpu::cross_entropy_gradient(pointer<T>(logits), logits.stride(0), logits.size(1),
+                                               pointer<int32_t>(targets), 1.0f, pointer<float>(loss),
+                                               static_cast<float*>(nullptr), begin, end);
       });
     });
     return;
@@ -37,7 +39,8 @@ void pick_greedy(const at::Tensor& logits, const at::Tensor& ids, const at::Tens
       parallel(logits.size(0), 1, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
           const auto picked = kernels::cpu::pick(pointer<T>(logits) + i * logits.stride(0), logits.size(1), nullptr);
-          require(picked.id >= 0, ErrorKind::Numeric, "every logit of a row is NaN; are the weights or the adapter damaged?");
+          require(picked.id >= 0, ErrorKind::Numeric,
+                  "every logit of a row is NaN; are the weights or the adapter damaged?");
           pointer<int64_t>(ids)[i] = picked.id;
           pointer<float>(log_probabilities)[i] = picked.log_probability;
         }

@@ -17,12 +17,14 @@ uint32_t site_number(const LinearSite& site) {
 
 void apply_dropout(const at::Tensor& x, const DropoutContext& dropout, uint32_t site, const at::Tensor& out) {
   const kernels::cpu::DropoutKey key{dropout.seed, dropout.step, site, dropout.probability};
-  const auto run = [&](const at::Tensor& in, const at::Tensor& keys, const at::Tensor& positions, const at::Tensor& result) {
+  const auto run = [&](const at::Tensor& in, const at::Tensor& keys, const at::Tensor& positions,
+                       const at::Tensor& result) {
     with_element_type(in.scalar_type(), [&](auto tag) {
       using T = Element<decltype(tag)>;
       parallel(in.size(0), kRowGrain, [&](int64_t begin, int64_t end) {
         kernels::cpu::apply_dropout(pointer<T>(in), in.stride(0), key, static_cast<const uint64_t*>(keys.data_ptr()),
-                                    pointer<int32_t>(positions), in.size(1), pointer<T>(result), result.stride(0), begin, end);
+                                    pointer<int32_t>(positions), in.size(1), pointer<T>(result), result.stride(0),
+                                    begin, end);
       });
     });
   };

@@ -6,7 +6,8 @@
 
 namespace slmi::ops {
 
-LinearGroup::LinearGroup(std::vector<PackedMatrix> matrices, std::vector<LinearSite> sites, Compute compute, Residency residency)
+LinearGroup::LinearGroup(std::vector<PackedMatrix> matrices, std::vector<LinearSite> sites, Compute compute,
+                         Residency residency)
     : matrices_(std::move(matrices)), sites_(std::move(sites)), compute_(compute), residency_(residency) {
   k_ = matrices_.front().k();
   for (const auto& m : matrices_) {
@@ -23,8 +24,8 @@ uint64_t LinearGroup::packed_bytes() const {
 }
 
 void LinearGroup::attach(std::vector<LoraPair> adapters) {
-  require(adapters.size() == matrices_.size(), ErrorKind::Internal, "linear group: {} adapters for {} matrices", adapters.size(),
-          matrices_.size());
+  require(adapters.size() == matrices_.size(), ErrorKind::Internal, "linear group: {} adapters for {} matrices",
+          adapters.size(), matrices_.size());
   adapters_ = std::move(adapters);
   total_rank_ = 0;
   for (const auto& lora : adapters_)
@@ -33,7 +34,9 @@ void LinearGroup::attach(std::vector<LoraPair> adapters) {
   refresh_adapters();
 }
 
-void LinearGroup::detach() { attach(std::vector<LoraPair>(matrices_.size())); }
+void LinearGroup::detach() {
+  attach(std::vector<LoraPair>(matrices_.size()));
+}
 
 void LinearGroup::refresh_adapters() {
   const auto device = matrices_.front().device();

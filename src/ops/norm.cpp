@@ -6,13 +6,14 @@
 
 namespace slmi::ops {
 
-void rms_norm_forward(const at::Tensor& x, const at::Tensor& weight, double eps, const at::Tensor& out, const at::Tensor& rstd) {
+void rms_norm_forward(const at::Tensor& x, const at::Tensor& weight, double eps, const at::Tensor& out,
+                      const at::Tensor& rstd) {
   if (fits_cpu_kernels(out)) {
     with_element_type(out.scalar_type(), [&](auto tag) {
       using T = Element<decltype(tag)>;
       parallel(x.size(0), kRowGrain, [&](int64_t begin, int64_t end) {
-        kernels::cpu::rms_norm_forward(pointer<float>(x), pointer<float>(weight), static_cast<float>(eps), x.size(1), pointer<T>(out),
-                                       out.stride(0), pointer<float>(rstd), begin, end);
+        kernels::cpu::rms_norm_forward(pointer<float>(x), pointer<float>(weight), static_cast<float>(eps), x.size(1),
+                                       pointer<T>(out), out.stride(0), pointer<float>(rstd), begin, end);
       });
     });
     return;
@@ -28,8 +29,8 @@ void rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tens
     with_element_type(dy.scalar_type(), [&](auto tag) {
       using T = Element<decltype(tag)>;
       parallel(x.size(0), kRowGrain, [&](int64_t begin, int64_t end) {
-        kernels::cpu::rms_norm_backward(pointer<T>(dy), dy.stride(0), pointer<float>(x), pointer<float>(weight), pointer<float>(rstd),
-                                        x.size(1), pointer<float>(dx), begin, end);
+        kernels::cpu::rms_norm_backward(pointer<T>(dy), dy.stride(0), pointer<float>(x), pointer<float>(weight),
+                                        pointer<float>(rstd), x.size(1), pointer<float>(dx), begin, end);
       });
     });
     return;
@@ -47,7 +48,8 @@ at::Tensor add_residual(const at::Tensor& hidden, const at::Tensor& y) {
   with_element_type(y.scalar_type(), [&](auto tag) {
     using T = Element<decltype(tag)>;
     parallel(hidden.size(0), kRowGrain, [&](int64_t begin, int64_t end) {
-      kernels::cpu::add_to_residual(pointer<float>(hidden), pointer<T>(y), y.stride(0), hidden.size(1), pointer<float>(out), begin, end);
+      kernels::cpu::add_to_residual(pointer<float>(hidden), pointer<T>(y), y.stride(0), hidden.size(1),
+                                    pointer<float>(out), begin, end);
     });
   });
   return out;

@@ -10,7 +10,8 @@
 
 namespace slmi::ops {
 
-void StepNumbers::set(double learning_rate, int64_t step, int64_t num_targets, double max_norm, const AdamWOptions& options) {
+void StepNumbers::set(double learning_rate, int64_t step, int64_t num_targets, double max_norm,
+                      const AdamWOptions& options) {
   const at::Tensor host = at::zeros({kCount}, at::kFloat);
   float* v = host.data_ptr<float>();
   const auto t = static_cast<double>(step);
@@ -24,7 +25,8 @@ void StepNumbers::set(double learning_rate, int64_t step, int64_t num_targets, d
 
 namespace {
 
-/// f64 scalar on the tensor's device; on the CPU in blocks of fixed size, so that the sum does not depend on the threads.
+/// f64 scalar on the tensor's device; on the CPU in blocks of fixed size, so that the sum does not depend on the
+/// threads.
 at::Tensor sum_of_squares(const at::Tensor& x) {
   if (!x.device().is_cpu()) return x.to(at::kDouble).square().sum();
   std::vector<double> sums(static_cast<size_t>(kernels::cpu::num_sum_blocks(x.numel())));
@@ -63,7 +65,8 @@ void adamw_step(const at::Tensor& values, const at::Tensor& gradients, const at:
     step.gradient_after = kernels::cpu::GradientAfter::Clear;
     constexpr int64_t kGrain = 1 << 16;
     parallel(values.numel(), kGrain, [&](int64_t begin, int64_t end) {
-      kernels::cpu::adamw_step(pointer<float>(values), pointer<float>(gradients), pointer<float>(m), pointer<float>(v), step, begin, end);
+      kernels::cpu::adamw_step(pointer<float>(values), pointer<float>(gradients), pointer<float>(m), pointer<float>(v),
+                               step, begin, end);
     });
     return;
   }

@@ -22,8 +22,10 @@ void run_rows(const at::Tensor& out, int64_t rows, const Dequantize& dequantize)
   auto* base = static_cast<std::byte*>(out.data_ptr());
   parallel(rows, kRowGrain, [&](int64_t begin, int64_t end) {
     std::byte* at = base + begin * stride * static_cast<int64_t>(out.element_size());
-    if (f32) dequantize(reinterpret_cast<float*>(at), stride, begin, end);
-    else dequantize(reinterpret_cast<uint16_t*>(at), stride, begin, end);
+    if (f32)
+      dequantize(reinterpret_cast<float*>(at), stride, begin, end);
+    else
+      dequantize(reinterpret_cast<uint16_t*>(at), stride, begin, end);
   });
 }
 
@@ -79,17 +81,20 @@ PackedMatrix PackedMatrix::to(at::Device device) const {
   m.nf4_.reset();
   m.device_ = device;
   const auto upload = [&](const auto& values, at::ScalarType type) {
-    return at::from_blob(const_cast<void*>(static_cast<const void*>(values.data())), {static_cast<int64_t>(values.size())}, type)
+    return at::from_blob(const_cast<void*>(static_cast<const void*>(values.data())),
+                         {static_cast<int64_t>(values.size())}, type)
         .to(device);
   };
   if (format_ == WeightFormat::NF4) {
     const auto& map = kernels::dynamic_map();
-    m.planes_ = {upload(nf4_->codes, at::kByte), upload(nf4_->absmax_codes, at::kByte), upload(nf4_->absmax2, at::kFloat),
-                 upload(map, at::kFloat),        upload(kernels::kNf4Code, at::kFloat), nf4_->offset};
+    m.planes_ = {upload(nf4_->codes, at::kByte),        upload(nf4_->absmax_codes, at::kByte),
+                 upload(nf4_->absmax2, at::kFloat),     upload(map, at::kFloat),
+                 upload(kernels::kNf4Code, at::kFloat), nf4_->offset};
     return m;
   }
   require(!quant::is_quantized(format_), ErrorKind::Usage,
-          "{}: {} blocks stay on the CPU for now; use --base-format nf4 or bf16 with --device cuda", name_, quant::name(format_));
+          "{}: {} blocks stay on the CPU for now; use --base-format nf4 or bf16 with --device cuda", name_,
+          quant::name(format_));
   m.dense_ = at::from_blob(const_cast<std::byte*>(stored_->bytes.data()), {n_, k_}, dense_type(format_)).to(device);
   return m;
 }
@@ -129,7 +134,8 @@ at::Tensor PackedMatrix::dequantize_cuda() const {
   if (dense_.defined()) return dense_;
   constexpr int64_t kBlock = 64, kNested = 256;  // weights a scale, scales a second-level scale
   const auto& p = planes_;
-  const at::Tensor high = at::bitwise_right_shift(p.codes, 4).to(at::kInt), low = at::bitwise_and(p.codes, 15).to(at::kInt);
+  const at::Tensor high = at::bitwise_right_shift(p.codes, 4).to(at::kInt),
+                   low = at::bitwise_and(p.codes, 15).to(at::kInt);
   const at::Tensor index = at::stack({high, low}, 1).reshape(-1);
   const at::Tensor codes = p.codebook.index_select(0, index);
   const at::Tensor outer = p.absmax2.repeat_interleave(kNested).narrow(0, 0, p.absmax_codes.size(0));
@@ -149,7 +155,8 @@ at::Tensor PackedMatrix::rows(const at::Tensor& ids) const {
       if (nf4_)
         kernels::cpu::nf4_dequantize_rows(nf4_->view(), row, k_, id[i], id[i] + 1);
       else
-        kernels::cpu::dequantize_rows(quant::block_format(format_), stored_->bytes.data(), row, k_, k_, id[i], id[i] + 1);
+        kernels::cpu::dequantize_rows(quant::block_format(format_), stored_->bytes.data(), row, k_, k_, id[i],
+                                      id[i] + 1);
     }
   });
   return out;

@@ -23,13 +23,14 @@ void rope_apply(const at::Tensor& x, int64_t num_heads, const RopeTable& table, 
                 RopeDirection direction) {
   const int64_t half = table.cos().size(1);
   if (fits_cpu_kernels(x)) {
-    const auto kernel_direction =
-        direction == RopeDirection::Forward ? kernels::cpu::RopeDirection::Forward : kernels::cpu::RopeDirection::Inverse;
+    const auto kernel_direction = direction == RopeDirection::Forward ? kernels::cpu::RopeDirection::Forward
+                                                                      : kernels::cpu::RopeDirection::Inverse;
     with_element_type(x.scalar_type(), [&](auto tag) {
       using T = Element<decltype(tag)>;
       parallel(x.size(0), kRowGrain, [&](int64_t begin, int64_t end) {
         kernels::cpu::rope_apply(pointer<T>(x), x.stride(0), num_heads, 2 * half, pointer<float>(table.cos()),
-                                 pointer<float>(table.sin()), pointer<int32_t>(positions), kernel_direction, begin, end);
+                                 pointer<float>(table.sin()), pointer<int32_t>(positions), kernel_direction, begin,
+                                 end);
       });
     });
     return;

@@ -12,7 +12,8 @@ void swiglu_forward(const at::Tensor& gate_up, const at::Tensor& out) {
     with_element_type(gate_up.scalar_type(), [&](auto tag) {
       using T = Element<decltype(tag)>;
       parallel(gate_up.size(0), kRowGrain, [&](int64_t begin, int64_t end) {
-        kernels::cpu::swiglu_forward(pointer<T>(gate_up), gate_up.stride(0), f, pointer<T>(out), out.stride(0), begin, end);
+        kernels::cpu::swiglu_forward(pointer<T>(gate_up), gate_up.stride(0), f, pointer<T>(out), out.stride(0), begin,
+                                     end);
       });
     });
     return;
@@ -28,7 +29,8 @@ void swiglu_backward(const at::Tensor& gate_up, const at::Tensor& d_out, const a
       using T = Element<decltype(tag)>;
       parallel(gate_up.size(0), kRowGrain, [&](int64_t begin, int64_t end) {
         kernels::cpu::swiglu_backward(pointer<T>(gate_up), gate_up.stride(0), pointer<T>(d_out), d_out.stride(0), f,
-                                      pointer<T>(d_gate_up), d_gate_up.stride(0), static_cast<T*>(nullptr), 0, begin, end);
+                                      pointer<T>(d_gate_up), d_gate_up.stride(0), static_cast<T*>(nullptr), 0, begin,
+                                      end);
       });
     });
     return;

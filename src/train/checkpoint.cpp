@@ -18,7 +18,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-fs::path directory_of(const fs::path& run) { return run / "checkpoints"; }
+fs::path directory_of(const fs::path& run) {
+  return run / "checkpoints";
+}
 
 Json to_json(const RunState& s) {
   return {{"schema", 1},
@@ -74,7 +76,9 @@ void save_checkpoint(const fs::path& run, const RunState& state, const at::Tenso
     std::vector<formats::OutputTensor> tensors;
     const auto add = [&](const char* name, const at::Tensor& t) {
       hold.push_back(t.to(at::kCPU).contiguous());
-      tensors.push_back({name, formats::Dtype::F32, {t.numel()},
+      tensors.push_back({name,
+                         formats::Dtype::F32,
+                         {t.numel()},
                          std::as_bytes(std::span(hold.back().data_ptr<float>(), static_cast<size_t>(t.numel())))});
     };
     add("adapter", values);
@@ -97,7 +101,8 @@ void save_checkpoint(const fs::path& run, const RunState& state, const at::Tenso
   for (size_t i = 0; i + static_cast<size_t>(keep) < all.size(); ++i) fs::remove_all(all[i], ignored);
 }
 
-std::optional<RunState> load_checkpoint(const fs::path& run, const at::Tensor& values, const at::Tensor& m, const at::Tensor& v) {
+std::optional<RunState> load_checkpoint(const fs::path& run, const at::Tensor& values, const at::Tensor& m,
+                                        const at::Tensor& v) {
   const auto all = list_checkpoints(run);
   if (all.empty()) return std::nullopt;
   const fs::path& newest = all.back();

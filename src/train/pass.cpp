@@ -43,7 +43,10 @@ double forward_backward(model::Llama& llama, const model::DeviceBatch& batch, mo
 
 double forward_loss(model::Llama& llama, const model::DeviceBatch& batch) {
   const at::Tensor hidden = llama.forward(batch.tokens, context_of(llama, batch));
-  return llama.head_loss(hidden, batch.target_rows, batch.target_ids, at::Tensor()).to(at::kDouble).sum().item<double>();
+  return llama.head_loss(hidden, batch.target_rows, batch.target_ids, at::Tensor())
+      .to(at::kDouble)
+      .sum()
+      .item<double>();
 }
 
 }  // namespace slmi::train

@@ -13,9 +13,12 @@ double learning_rate(const TrainConfig& config, int64_t step, int64_t total) {
   const double progress =
       static_cast<double>(step - warmup) / static_cast<double>(std::max<int64_t>(1, total - warmup));
   switch (config.schedule) {
-    case Schedule::Cosine: return config.lr * 0.5 * (1.0 + std::cos(std::numbers::pi * progress));
-    case Schedule::Linear: return config.lr * std::max(0.0, 1.0 - progress);
-    case Schedule::Constant: return config.lr;
+    case Schedule::Cosine:
+      return config.lr * 0.5 * (1.0 + std::cos(std::numbers::pi * progress));
+    case Schedule::Linear:
+      return config.lr * std::max(0.0, 1.0 - progress);
+    case Schedule::Constant:
+      return config.lr;
   }
   return config.lr;
 }

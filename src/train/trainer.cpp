@@ -35,7 +35,8 @@ class LineFile {
     require(fd_ >= 0, ErrorKind::Output, "{}: cannot open: {}", path.string(), std::strerror(errno));
     const off_t size = ::lseek(fd_, 0, SEEK_END);
     require(static_cast<uint64_t>(size) >= keep_bytes, ErrorKind::Input,
-            "{}: has {} bytes, the checkpoint was written when it had {}; was it edited?", path.string(), size, keep_bytes);
+            "{}: has {} bytes, the checkpoint was written when it had {}; was it edited?", path.string(), size,
+            keep_bytes);
     const bool cut = ::ftruncate(fd_, static_cast<off_t>(keep_bytes)) == 0 && ::lseek(fd_, 0, SEEK_END) >= 0;
     require(cut, ErrorKind::Output, "{}: cannot cut to {} bytes: {}", path.string(), keep_bytes, std::strerror(errno));
     bytes_ = keep_bytes;
@@ -65,8 +66,8 @@ class LineFile {
 
 class Run {
  public:
-  Run(model::Llama& llama, model::Lora& lora, const data::EncodedDataset& rows, const TrainConfig& config, const fs::path& run,
-      const Hooks& hooks)
+  Run(model::Llama& llama, model::Lora& lora, const data::EncodedDataset& rows, const TrainConfig& config,
+      const fs::path& run, const Hooks& hooks)
       : llama_(llama),
         lora_(lora),
         rows_(rows),
@@ -76,7 +77,7 @@ class Run {
         m_(at::zeros_like(lora.values())),
         v_(at::zeros_like(lora.values())),
         numbers_(lora.values().device()),
-        plan_{rows.size(), config.batch_size, static_cast<uint64_t>(config.seed)},
+        plan_(data::make_plan(rows, config.batch_size, static_cast<uint64_t>(config.seed), config.rows_together)),
         total_(total_steps(config, rows.size())) {
     adamw_.weight_decay = config.weight_decay;
   }
@@ -135,8 +136,8 @@ StepRecord Run::optimizer_step(int64_t step) {
   ops::measure_gradient(lora_.gradients(), numbers_);
   record.gradient_norm = numbers_.values[ops::StepNumbers::GradientNorm].item<double>();
   require(std::isfinite(record.loss) && std::isfinite(record.gradient_norm), ErrorKind::Numeric,
-          "step {}: loss {} and gradient norm {}; training stopped, {}; lower --lr (now {}) or use --compute f32", record.step,
-          record.loss, record.gradient_norm,
+          "step {}: loss {} and gradient norm {}; training stopped, {}; lower --lr (now {}) or use --compute f32",
+          record.step, record.loss, record.gradient_norm,
           state_.step > 0 ? "the checkpoints before it are whole" : "nothing was saved yet", config_.lr);
   ops::adamw_step(lora_.values(), lora_.gradients(), m_, v_, adamw_, numbers_);
   llama_.refresh_adapters();
@@ -161,7 +162,8 @@ void Run::validate(int64_t step, LineFile& metrics) {
     state_.best_step = step;
     save_best();
   }
-  metrics.append({{"step", step}, {"val_loss", v.loss}, {"val_exact_match", v.exact_match}, {"val_rows", v.rows}, {"best", best}});
+  metrics.append(
+      {{"step", step}, {"val_loss", v.loss}, {"val_exact_match", v.exact_match}, {"val_rows", v.rows}, {"best", best}});
   if (hooks_.on_validation) hooks_.on_validation(v, best);
 }
 
@@ -197,7 +199,8 @@ TrainResult Run::execute() {
       ++tail_steps_;
     }
     if (hooks_.on_step) hooks_.on_step(r, total_);
-    const bool validates = config_.eval_every > 0 ? r.step % config_.eval_every == 0 || r.step == total_ : ends_epoch(r.step);
+    const bool validates =
+        config_.eval_every > 0 ? r.step % config_.eval_every == 0 || r.step == total_ : ends_epoch(r.step);
     if (hooks_.validate && validates) validate(r.step, metrics);
     state_.finished = r.step == total_ || (config_.patience > 0 && state_.validations_since_best >= config_.patience);
     if (state_.finished && !hooks_.validate) save_best();
@@ -206,7 +209,8 @@ TrainResult Run::execute() {
     if (due || state_.finished || signal != 0) checkpoint(metrics);
     if (signal != 0 && !state_.finished)
       fail(signal == SIGTERM ? ErrorKind::Terminated : ErrorKind::Interrupted,
-           "stopped after step {} of {}; a checkpoint is written: go on with slmi train --resume {}", r.step, total_, run_.string());
+           "stopped after step {} of {}; a checkpoint is written: go on with slmi train --resume {}", r.step, total_,
+           run_.string());
   }
   result_.steps = state_.step;
   if (tail_steps_ > 0) result_.final_loss = tail_loss_ / static_cast<double>(tail_steps_);
@@ -218,7 +222,9 @@ TrainResult Run::execute() {
 }  // namespace
 
 int64_t total_steps(const TrainConfig& config, int64_t num_rows) {
-  const data::StepPlan plan{num_rows, config.batch_size, static_cast<uint64_t>(config.seed)};
+  data::StepPlan plan;
+  plan.num_rows = num_rows;
+  plan.batch_size = config.batch_size;
   const auto by_epochs =
       static_cast<int64_t>(std::ceil(config.epochs * static_cast<double>(data::steps_per_epoch(plan)) - 1e-9));
   return config.max_steps > 0 ? std::min(config.max_steps, by_epochs) : std::max<int64_t>(1, by_epochs);

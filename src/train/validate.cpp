@@ -15,7 +15,8 @@ constexpr int64_t kDecodeBatch = 64;  // rows answered at once: large enough for
 }  // namespace
 
 Validator::Validator(std::shared_ptr<model::Llama> llama, const data::RowSet& rows, const data::EncodedDataset& encoded,
-                     std::shared_ptr<const text::PromptBuilder> prompts, std::vector<int64_t> stop_ids, const TrainConfig& config)
+                     std::shared_ptr<const text::PromptBuilder> prompts, std::vector<int64_t> stop_ids,
+                     const TrainConfig& config)
     : llama_(std::move(llama)),
       rows_(rows),
       encoded_(encoded),

@@ -68,7 +68,8 @@ TEST(Program, AnUnknownCommandIsAUsageErrorWithASuggestion) {
 
 std::map<std::string, Json> findings(const std::string& text) {
   std::map<std::string, Json> out;
-  for (const auto& f : parse_json(text, "doctor")["findings"]) out[f["subject"]] = f;
+  const Json report = parse_json(text, "doctor");
+  for (const auto& f : report["findings"]) out[f["subject"]] = f;
   return out;
 }
 

@@ -1,4 +1,5 @@
 // slmi merge on the tiny adapter, against the arithmetic done here in double and against the model that is not merged.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -13,6 +13,7 @@ import scipy.sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
+C = 3  # BagOfWordsOptions::c
 ROOT = Path(__file__).parents[2]
 rows = [json.loads(line) for line in (ROOT / "data/snips/train.jsonl").open(encoding="utf-8")]
 rows = [row for row in rows if re.fullmatch("[A-Za-z0-9 ]+", row["text"])]
@@ -32,9 +33,9 @@ def features(texts, method):
 
 x = features([row["text"] for row in train], "fit_transform")
 y = numpy.array([names.index(row["intent"]) for row in train])
-model = LogisticRegression(C=1, fit_intercept=False, tol=1e-8, max_iter=5000).fit(x, y)
+model = LogisticRegression(C=C, fit_intercept=False, tol=1e-8, max_iter=5000).fit(x, y)
 loss = -model.predict_log_proba(x)[numpy.arange(len(y)), y].mean()
-objective = loss + (model.coef_**2).sum() / (2 * len(y))
+objective = loss + (model.coef_**2).sum() / (2 * C * len(y))
 held = features([row["text"] for row in held_out], "transform")
 probabilities = model.predict_proba(held)
 right = model.predict(held) == [names.index(row["intent"]) for row in held_out]

@@ -81,7 +81,7 @@ TEST(ReferenceText, WordsAndMarksKeepTheirPlaces) {
 }
 
 TEST(ReferenceText, Diacritics) {
-  EXPECT_EQ(without_diacritics("größe, zwölf, jabón, niño"), "grosse, zwolf, jabon, nino");
+  EXPECT_EQ(without_diacritics("größe, müsli, jabón, niño"), "grosse, musli, jabon, nino");
   EXPECT_EQ(without_diacritics("čaj ÷"), "čaj ÷");  // other letters and signs stay
 }
 
@@ -132,6 +132,8 @@ TEST(ReferenceShop, NearestName) {
   EXPECT_EQ(at("two bottles of cola 2 l please").distance, 0);
   EXPECT_EQ(at("some green aplpes").index, 2u);
   EXPECT_DOUBLE_EQ(at("some green aplpes").distance, 1.0 / 11);  // one swap, 11 letters
+  EXPECT_DOUBLE_EQ(nearest_name(shop_words_of("colas"), {"Cola"}).distance, 1.0 / 5);
+  EXPECT_DOUBLE_EQ(nearest_name(shop_words_of("col"), {"Cola"}).distance, 1.0 / 4);
   EXPECT_TRUE(at("some green aplpes").is_said());
   EXPECT_FALSE(at("sing me a song").is_said());
   EXPECT_EQ(at("").distance, 1);
@@ -220,9 +222,9 @@ TEST_F(ReferenceClassifier, ReachesScikitLearnsOptimum) {
   const auto model = NgramClassifier::fit(texts_, classes_, 7, {});
   EXPECT_EQ(model.num_features(), golden_.at("num_features").get<int64_t>());
   const double best = golden_.at("objective");
-  const double got = model.objective(texts_, classes_, 1);
-  EXPECT_GE(got, best - 1e-6);  // it is the minimum
-  EXPECT_LE(got, best * 1.02);  // the last steps of SGD still jitter; measured 0.2 % above
+  const double got = model.objective(texts_, classes_, BagOfWordsOptions{}.c);
+  EXPECT_GE(got, best - 1e-6);   // it is the minimum
+  EXPECT_LE(got, best * 1.005);  // the last steps of SGD still jitter; measured 0.17 % above
   double farthest = 0;
   for (size_t i = 0; i < golden_.at("probabilities").size(); ++i) {
     const auto p = model.probabilities(held_texts_[i]);
@@ -230,8 +232,7 @@ TEST_F(ReferenceClassifier, ReachesScikitLearnsOptimum) {
     for (size_t c = 0; c < p.size(); ++c)
       farthest = std::max(farthest, std::abs(p[c] - golden_.at("probabilities")[i][c].get<double>()));
   }
-  printf("DBG %f %f %f\n", got, best, farthest);
-  EXPECT_LE(farthest, 0.05);
+  EXPECT_LE(farthest, 0.02);  // measured 0.0057
   int64_t right = 0;
   for (size_t i = 0; i < held_texts_.size(); ++i) right += model.classify(held_texts_[i]) == held_classes_[i] ? 1 : 0;
   EXPECT_NEAR(static_cast<double>(right), golden_.at("right").get<double>(), 3);
@@ -265,13 +266,12 @@ TEST(BagOfWords, BareLabels) {
 
 TEST(BagOfWords, OtherAnswersAreTheMostFrequentOfTheIntent) {
   std::vector<Row> rows = {label_row("hello there", "greet"), label_row("hello you", "greet"),
-                           label_row("hello hello", "greet"), label_row("goodbye now", "part"),
-                           label_row("goodbye then", "part")};
-  rows[0].answer = "Hi!";
-  rows[1].answer = rows[2].answer = "Welcome.";
-  rows[3].answer = rows[4].answer = "Bye.";
+                           label_row("hello hello", "greet"), label_row("hello all", "greet"),
+                           label_row("goodbye now", "part"),  label_row("goodbye then", "part")};
+  const char* const answers[] = {"Aha.", "Hi!", "Welcome.", "Hi!", "Bye.", "Bye."};
+  for (size_t i = 0; i < rows.size(); ++i) rows[i].answer = answers[i];
   const auto model = BagOfWords::fit(rows);
-  EXPECT_EQ(model.predict(label_row("hello world", "")), "Welcome.");
+  EXPECT_EQ(model.predict(label_row("hello world", "")), "Hi!");
   EXPECT_EQ(model.predict(label_row("goodbye world", "")), "Bye.");
 }
 
@@ -331,15 +331,15 @@ TEST(BagOfWords, BundledSnips) {
   const auto got = score(model, read_rows(kData / "snips" / "test.jsonl"));
   EXPECT_EQ(got.n, 700);
   EXPECT_EQ(got.valid_json->value, 1);
-  expect_percent(got.intent_accuracy->value, 0, 0);
-  expect_percent(got.exact_match.value, 0, 0);
-  expect_percent(got.slot_f1->value, 0, 0);
+  expect_percent(got.intent_accuracy->value, 97, 98.5);
+  expect_percent(got.exact_match.value, 21, 23);
+  expect_percent(got.slot_f1->value, 72, 74.5);
 }
 
 TEST(BagOfWords, BundledShop) {
   const auto model = BagOfWords::fit(read_rows(kData / "shop" / "train.jsonl").rows);
   for (const auto& [slice, low, high] :
-       {std::tuple{"test_iid", 0.0, 0.0}, std::tuple{"test_both", 0.0, 0.0}, std::tuple{"test_verb", 0.0, 0.0}}) {
+       {std::tuple{"test_iid", 95.0, 97.0}, std::tuple{"test_both", 92.3, 94.3}, std::tuple{"test_verb", 41.5, 45.0}}) {
     SCOPED_TRACE(slice);
     const auto got = score(model, read_rows(kData / "shop" / (std::string(slice) + ".jsonl")));
     EXPECT_EQ(got.n, 600);
@@ -355,9 +355,9 @@ TEST(BagOfWords, AllOfSnips) {
   const auto train = read_rows(snips / "train.jsonl");
   EXPECT_EQ(train.rows.size(), 13084u);
   const auto got = score(BagOfWords::fit(train.rows), read_rows(snips / "test.jsonl"));
-  expect_percent(got.intent_accuracy->value, 0, 0);
-  expect_percent(got.exact_match.value, 0, 0);
-  expect_percent(got.slot_f1->value, 0, 0);
+  expect_percent(got.intent_accuracy->value, 97.8, 99.2);
+  expect_percent(got.exact_match.value, 31.4, 33.4);
+  expect_percent(got.slot_f1->value, 79, 81.2);
 }
 
 }  // namespace

@@ -106,14 +106,16 @@ TEST_F(MeasureTest, NoTimingWhereNoneIsWanted) {
 }
 
 TEST_F(MeasureTest, RowsThatDoNotFitAreCounted) {
+  // 512 positions: the first is too long by itself, the second leaves less room than an answer may take.
   write_lines(dir_ / "long.jsonl", {{{"id", "long"}, {"text", std::string(600, 'a')}, {"answer", "x"}},
+                                    {{"id", "full"}, {"text", std::string(420, 'a')}, {"answer", "x"}},
                                     {{"id", "short"}, {"text", "b"}, {"answer", "y"}}});
   source_.files = {dir_ / "long.jsonl"};
   options_.latency_rows = 0;
   const ModelRun run = measure_model("tiny", dir_ / "model", source_, open_, options_, {});
   ASSERT_EQ(run.answers.size(), 1U);
   EXPECT_EQ(run.answers[0].id, "short");
-  EXPECT_EQ(run.too_long, 1);
+  EXPECT_EQ(run.too_long, 2);
   ASSERT_FALSE(run.notes.empty());
 }
 

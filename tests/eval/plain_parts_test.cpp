@@ -99,6 +99,11 @@ TEST(ModelRun, SurvivesItsJson) {
   EXPECT_EQ(to_json(back), json);
   EXPECT_EQ(back.answers[1].log_probability, std::nullopt);
   EXPECT_EQ(back.answers[0].answer, run.answers[0].answer);
+  EXPECT_TRUE(back.answers[0].complete);
+  EXPECT_FALSE(back.answers[1].complete);
+  EXPECT_EQ(back.facts.weights, "random");
+  EXPECT_EQ(back.speed.requests[0].ttft, 1.5);
+  EXPECT_EQ(back.speed.requests[0].e2e, 20.25);
   EXPECT_EQ(back.speed.requests_per_s[1].first, 8);
   EXPECT_EQ(back.rss_anon_bytes, run.rss_anon_bytes);
   EXPECT_EQ(back.vram_device_bytes, std::nullopt);

@@ -32,6 +32,7 @@ TEST(Scoring, JsonEqual) {
   EXPECT_TRUE(json_equal(json(R"({"a": {"x": 1, "y": 2}})"), json(R"({"a": {"y": 2, "x": 1}})")));
   EXPECT_FALSE(json_equal(json("\"2\""), json("2")));
   EXPECT_FALSE(json_equal(json("1"), json("true")));
+  EXPECT_FALSE(json_equal(json("true"), json("1")));
   EXPECT_FALSE(json_equal(json("null"), json("false")));
   EXPECT_TRUE(json_equal(json(R"("\u00e4")"), json("\"ä\"")));
 }

@@ -109,19 +109,19 @@ TEST(Statistics, BootstrapOfAMeanIsTheNormalInterval) {
 TEST(Statistics, BootstrapDrawsWithReplacementAndSkipsUndefinedDraws) {
   int64_t calls = 0;
   bool repeated = false;
-  const auto got = bootstrap(3, {1, 50, 0.95}, [&](std::span<const int64_t> rows) {
+  const auto got = bootstrap(3, {1, 200, 0.95}, [&](std::span<const int64_t> rows) {
     ++calls;
     for (const int64_t row : rows) EXPECT_TRUE(row >= 0 && row < 3);
     const bool same = rows[0] == rows[1] || rows[1] == rows[2] || rows[0] == rows[2];
     repeated = repeated || same;
-    return same ? NAN : 4.0;
+    return same ? NAN : 4.0 + static_cast<double>(rows[0]);
   });
-  EXPECT_EQ(calls, 51);
+  EXPECT_EQ(calls, 201);
   EXPECT_TRUE(repeated);
   ASSERT_TRUE(got.has_value());
   EXPECT_EQ(got->value, 4);
-  EXPECT_EQ(got->low, 4);
-  EXPECT_EQ(got->high, 4);
+  EXPECT_EQ(got->low, 4);  // some 44 draws are left, a third of them with each of 4, 5, 6
+  EXPECT_EQ(got->high, 6);
   EXPECT_FALSE(bootstrap(3, {}, [](std::span<const int64_t>) { return NAN; }).has_value());
   SLMI_EXPECT_ERROR(Internal, "0 rows", bootstrap(0, {}, [](std::span<const int64_t>) { return 1.0; }));
 }

@@ -20,8 +20,9 @@ TEST_P(TinyLlama, LogitsAreThoseOfTransformers) {
   EXPECT_LT(relative_error(got, reference), 1e-4);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, TinyLlama, ::testing::Values("tiny-gqa-llama3", "tiny-tied"),
-                         [](const auto& info) { return info.param == "tiny-tied" ? "Tied" : "GroupedLlama3Beyond8192"; });
+INSTANTIATE_TEST_SUITE_P(All, TinyLlama, ::testing::Values("tiny-gqa-llama3", "tiny-tied"), [](const auto& info) {
+  return info.param == "tiny-tied" ? "Tied" : "GroupedLlama3Beyond8192";
+});
 
 TEST(SmolLM2, GreedyAnswersAndLogProbabilitiesAreThoseOfTransformers) {
   SLMI_REQUIRE_SMOLLM2();
@@ -37,7 +38,8 @@ TEST(SmolLM2, GreedyAnswersAndLogProbabilitiesAreThoseOfTransformers) {
       const at::Tensor row = lp[static_cast<int64_t>(prompt + i) - 1];
       EXPECT_EQ(row.argmax().item<int64_t>(), answer[i]) << g["text"] << " token " << i;
       for (size_t k = 0; k < 5; ++k)
-        EXPECT_NEAR(row[g["top_ids"][i][k].get<int64_t>()].item<double>(), g["top_log_probabilities"][i][k].get<double>(), 1e-3);
+        EXPECT_NEAR(row[g["top_ids"][i][k].get<int64_t>()].item<double>(),
+                    g["top_log_probabilities"][i][k].get<double>(), 1e-3);
     }
   }
 }
@@ -70,7 +72,8 @@ TEST(Forward, DecodingWithTheCacheEqualsPrefill) {
       context.plan = ops::AttentionPlan({segment}, at::kCPU);
       context.cache = &cache;
       context.cache_rows = at::arange(cache_row, cache_row + count, at::kLong);
-      const at::Tensor part = at::tensor(std::vector<int32_t>(ids.begin() + first, ids.begin() + first + count), at::kInt);
+      const at::Tensor part =
+          at::tensor(std::vector<int32_t>(ids.begin() + first, ids.begin() + first + count), at::kInt);
       const at::Tensor got = llama->head(llama->forward(part, context));
       EXPECT_LT(relative_error(got, want.narrow(0, first, count)), 1e-5) << name << " from token " << first;
     };

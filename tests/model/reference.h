@@ -12,7 +12,9 @@
 
 namespace slmi::model::testing {
 
-inline std::string golden_dir() { return std::string(SLMI_SOURCE_DIR) + "/tests/model/golden"; }
+inline std::string golden_dir() {
+  return std::string(SLMI_SOURCE_DIR) + "/tests/model/golden";
+}
 
 inline const Json& golden() {
   static const Json values = read_json_file(golden_dir() + "/golden.json");
@@ -72,5 +74,6 @@ inline std::optional<std::string> smollm2_path() {
 
 }  // namespace slmi::model::testing
 
-#define SLMI_REQUIRE_SMOLLM2() \
-  if (!slmi::model::testing::smollm2_path()) GTEST_SKIP() << "SLMI_SMOLLM2_GGUF names no file: SmolLM2's weights are needed"
+#define SLMI_REQUIRE_SMOLLM2()               \
+  if (!slmi::model::testing::smollm2_path()) \
+  GTEST_SKIP() << "SLMI_SMOLLM2_GGUF names no file: SmolLM2's weights are needed"

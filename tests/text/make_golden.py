@@ -43,7 +43,8 @@ TEXTS = ["", " ", "  ", "   x", "hello", " hello world", "Add two oat milks, ple
          "👩‍👩‍👧‍👦 🏴󠁧󠁢󠁥󠁮󠁧󠁿 ok", "<|eot_id|> <|im_end|> </s>", "for (int i = 0; i < n; ++i) {\n\tsum += v[i];\n}\n",
          '{"intent": "AddToBasket", "slots": {"quantity": "2"}}', "\u0000\u0001\u001c x \u001f", "\U0010ffff\U000e0001",
          "\U00011de3 \U00016ff4 new digits", "a" * 150, "ab" * 80, " " * 200 + "x", "=" * 100 + "\n" * 5, "\u0004\u0006 missing bytes",
-         "1\u00a02 3\u20034", "it's'll've", " 's", "\t's \n't", "中文123中文'd", "\ufeffbom", "\u1680ogham\u200bzero"]
+         "1\u00a02 3\u20034", "it's'll've", " 's", "\t's \n't", "中文123中文'd", "\ufeffbom", "\u1680ogham\u200bzero",
+         "Products", "pleaseaddoatmilktothebasket" * 6, "Hafermilchundzwölf" * 8]
 
 CONVERSATIONS = [
     [("user", "Add two oat milks.")],
@@ -136,9 +137,9 @@ def gpt2_like(merges, pre_tokenizer, name, missing):
 def sentencepiece_like():
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(CORPUS.splitlines() * 3), model_writer=model, vocab_size=560, model_type="bpe",
+        sentence_iterator=iter([*CORPUS.splitlines() * 3, *["        if (x)", "    else"] * 5]), model_writer=model, vocab_size=560, model_type="bpe",
         byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False, character_coverage=0.98,
-        minloglevel=2)
+        allow_whitespace_only_pieces=True, minloglevel=2)
     (HERE / "tiny_sentencepiece.model").write_bytes(model.getvalue())
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     kind = lambda i: 2 if processor.is_unknown(i) else 3 if processor.is_control(i) else 6 if processor.is_byte(i) else 1

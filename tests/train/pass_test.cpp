@@ -1,4 +1,5 @@
-// The backward pass against PEFT and against itself: every saving policy, packing and prefix sharing give the same gradients.
+// The backward pass against PEFT and against itself: every saving policy, packing and prefix sharing give the same
+// gradients.
 #include "slmi/train/pass.h"
 
 #include <gtest/gtest.h>
@@ -19,7 +20,8 @@ using model::testing::tokens;
 /// The tiny tied model with PEFT's adapter attached, ready to train.
 struct Fixture {
   std::shared_ptr<model::Llama> llama = model::testing::load(golden_dir() + "/tiny-tied");
-  model::Lora lora = model::Lora::from_adapter(llama->config(), formats::PeftAdapter::open(golden_dir() + "/tiny-tied-adapter"), at::kCPU);
+  model::Lora lora = model::Lora::from_adapter(
+      llama->config(), formats::PeftAdapter::open(golden_dir() + "/tiny-tied-adapter"), at::kCPU);
   Fixture() {
     lora.enable_training();
     llama->attach(lora);
@@ -36,7 +38,9 @@ struct Fixture {
   }
 };
 
-double distance(const at::Tensor& a, const at::Tensor& b) { return ((a - b).norm() / b.norm()).item<double>(); }
+double distance(const at::Tensor& a, const at::Tensor& b) {
+  return ((a - b).norm() / b.norm()).item<double>();
+}
 
 /// Six rows; the first four begin with the same 20 tokens.
 std::vector<TestRow> some_rows() {
@@ -59,7 +63,8 @@ TEST(Pass, TenStepsGiveTheLossesAndUpdatesOfPeft) {
     for (int64_t step = 0; step < 10; ++step) {
       std::vector<TestRow> rows;
       for (int64_t r = 0; r < 4; ++r)
-        rows.push_back({tokens(24, 96, want["first_seed"].get<uint64_t>() + static_cast<uint64_t>(4 * step + r)), 16, 0});
+        rows.push_back(
+            {tokens(24, 96, want["first_seed"].get<uint64_t>() + static_cast<uint64_t>(4 * step + r)), 16, 0});
       const auto set = dataset(rows);
       const std::vector<int64_t> all = {0, 1, 2, 3};
       const auto batch = model::to_device(data::pack(set, all, data::SharedPrefix::On), at::kCPU);
@@ -70,7 +75,8 @@ TEST(Pass, TenStepsGiveTheLossesAndUpdatesOfPeft) {
       ops::adamw_step(f.lora.values(), f.lora.gradients(), m, v, {}, numbers);
       f.llama->refresh_adapters();
     }
-    const auto after = model::Lora::from_adapter(f.llama->config(), formats::PeftAdapter::open(golden_dir() + "/tiny-tied-trained"), at::kCPU);
+    const auto after = model::Lora::from_adapter(
+        f.llama->config(), formats::PeftAdapter::open(golden_dir() + "/tiny-tied-trained"), at::kCPU);
     for (const auto& s : f.lora.slots()) {
       for (const auto& [offset, count] : {std::pair{s.offset_a, s.rank * s.k}, std::pair{s.offset_b, s.rank * s.n}}) {
         const at::Tensor got = f.lora.values().narrow(0, offset, count) - before.narrow(0, offset, count);

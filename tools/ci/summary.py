@@ -4,7 +4,7 @@
     summary.py RESULT.xml... [--checks FILE]   failed and skipped tests with reasons; last line "N passed, N failed, N skipped";
                                                exit code 1 if any failed or none passed
     summary.py --brief RESULT.xml              one line, and the failed ones with the end of their output
-    summary.py --at-least N RESULT.xml         exit code 1 if fewer than N tests ran
+    summary.py --at-least N RESULT.xml         exit code 1 if there are fewer than N tests
 
 RESULT.xml is ctest's --output-junit; FILE has lines "passed|failed TAB name TAB note".
 """
@@ -75,9 +75,9 @@ def main():
 
     line = f"{count(rows, 'passed')} passed, {count(rows, 'failed')} failed, {count(rows, 'skipped')} skipped"
     if args.at_least is not None:
-        ran = count(rows, "passed") + count(rows, "failed")
-        print(f"{ran} tests ran, at least {args.at_least} expected")
-        return 0 if ran >= args.at_least else 1
+        # Skipped ones count: which of them a machine skips (instructions, files that it lacks) is in the list of reasons.
+        print(f"{len(rows)} tests ({line}), at least {args.at_least} expected")
+        return 0 if len(rows) >= args.at_least else 1
     if args.brief:
         print(f"   {line}")
         for state, name, note in rows:

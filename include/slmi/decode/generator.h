@@ -39,8 +39,8 @@ struct GenerateCounters {
   int64_t prefill_tokens = 0, decode_tokens = 0;
 };
 
-/// Owns the key/value cache. One generator runs one batch at a time; not thread-safe. The model must not change while prefixes
-/// of it are cached: call forget_prefixes() after its adapters were refreshed.
+/// Owns the key/value cache. One generator runs one batch at a time; not thread-safe. The model must not change while
+/// prefixes of it are cached: call forget_prefixes() after its adapters were refreshed.
 class Generator {
  public:
   Generator(std::shared_ptr<model::Llama> llama, PrefixCache prefix_cache);
@@ -65,7 +65,8 @@ class Generator {
   std::shared_ptr<model::Llama> llama_;
   PrefixCache prefix_cache_;
   std::unique_ptr<model::KvCache> cache_;
-  int64_t prefix_rows_ = 0, prefix_used_ = 0;  // rows [0, prefix_rows_) hold prefixes, the rest belongs to the running batch
+  int64_t prefix_rows_ = 0,
+          prefix_used_ = 0;  // rows [0, prefix_rows_) hold prefixes, the rest belongs to the running batch
   std::unordered_map<uint64_t, std::vector<std::pair<std::vector<int32_t>, Prefix>>> prefixes_;
   GenerateCounters counters_;
 };

@@ -19,7 +19,7 @@ struct MeasureOptions {
   int64_t batch_size = 32;                        // rows answered at once in the accuracy run
   int64_t max_new_tokens = 256;                   // no answer is longer; the limit used is that of answer_limit()
   int64_t latency_rows = 50;                      // requests timed at batch 1; 0: no timing at all
-  double latency_seconds = 60.0;                  // stop timing after this long once kMinLatencyRows are there
+  double latency_seconds = 60.0;                  // of each stage of timing; no limit for kMinLatencyRows or a batch
   std::vector<int64_t> batch_sizes = {1, 8, 32};  // for requests a second
   bool prefix_cache = true;
 };

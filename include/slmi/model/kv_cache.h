@@ -8,8 +8,8 @@
 
 namespace slmi::model {
 
-/// Rows of keys (rotated) and values a layer. Which rows belong to whom is the caller's business: a shared read-only prefix has
-/// its rows once, each sequence has a range of its own.
+/// Rows of keys (rotated) and values a layer. Which rows belong to whom is the caller's business: a shared read-only
+/// prefix has its rows once, each sequence has a range of its own.
 class KvCache {
  public:
   KvCache(const formats::LlamaConfig& config, int64_t rows, at::ScalarType type, at::Device device);

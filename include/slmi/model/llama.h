@@ -1,6 +1,8 @@
-// The model core: a Llama as embed / block / head, forward and backward, for training, calibration, prefill and decoding.
+// The model core: a Llama as embed / block / head, forward and backward, for training, calibration, prefill and
+// decoding.
 //
-// Letters: T tokens, D width, H heads, HK kv heads, E head width, F ffn width, V vocabulary, R LoRA rank, P target rows.
+// Letters: T tokens, D width, H heads, HK kv heads, E head width, F ffn width, V vocabulary, R LoRA rank, P target
+// rows.
 #pragma once
 
 #include <functional>
@@ -51,21 +53,22 @@ enum class SavePolicy {
 
 /// What block_forward keeps. Undefined tensors are made again in block_backward.
 struct BlockSaved {
-  at::Tensor input;              // f32 [T, D]
-  at::Tensor middle;             // f32 [T, D], after attention's residual
-  at::Tensor rstd1, rstd2;       // f32 [T]
-  at::Tensor qkv_in;             // [T, D + 3R]: the normed input and x A^T
-  at::Tensor qkv;                // [T, (H + 2 HK) E], rotated
-  at::Tensor attention;          // [T, H*E + R]
-  at::Tensor lse;                // f32 [T, H]
-  at::Tensor mlp_in;             // [T, D + 2R]
-  at::Tensor gate_up;            // [T, 2F]
-  at::Tensor activation;         // [T, F + R]
+  at::Tensor input;         // f32 [T, D]
+  at::Tensor middle;        // f32 [T, D], after attention's residual
+  at::Tensor rstd1, rstd2;  // f32 [T]
+  at::Tensor qkv_in;        // [T, D + 3R]: the normed input and x A^T
+  at::Tensor qkv;           // [T, (H + 2 HK) E], rotated
+  at::Tensor attention;     // [T, H*E + R]
+  at::Tensor lse;           // f32 [T, H]
+  at::Tensor mlp_in;        // [T, D + 2R]
+  at::Tensor gate_up;       // [T, 2F]
+  at::Tensor activation;    // [T, F + R]
 };
 
 class Llama {
  public:
-  /// @throws Error{Input} if tensors are missing or of the wrong shape, Error{Usage} for a format that the device cannot hold.
+  /// @throws Error{Input} if tensors are missing or of the wrong shape, Error{Usage} for a format that the device
+  /// cannot hold.
   static std::shared_ptr<Llama> load(const formats::Checkpoint& checkpoint, const LoadOptions& options);
 
   const formats::LlamaConfig& config() const { return config_; }
@@ -85,7 +88,8 @@ class Llama {
   /// One block, hidden f32 [T, D] -> [T, D]. `saved` may be null (inference).
   at::Tensor block_forward(int64_t layer, const at::Tensor& hidden, const ForwardContext& context, SavePolicy policy,
                            BlockSaved* saved) const;
-  /// Gradient of the block's input from d_hidden f32 [T, D], in place; adapters' gradients are accumulated. Consumes `saved`.
+  /// Gradient of the block's input from d_hidden f32 [T, D], in place; adapters' gradients are accumulated. Consumes
+  /// `saved`.
   void block_backward(int64_t layer, const at::Tensor& d_hidden, const ForwardContext& context, BlockSaved& saved,
                       ops::LinearGroup::InputGradient wanted) const;
   /// Final norm and output matrix: hidden f32 [P, D] -> logits [P, V] in the compute type.

@@ -28,7 +28,8 @@ struct LoraSpec {
 class Lora {
  public:
   Lora() = default;
-  /// A is Kaiming-uniform with a = sqrt(5) (bound 1/sqrt(K)) drawn from (seed, layer, module), B is zero, as PEFT initializes.
+  /// A is Kaiming-uniform with a = sqrt(5) (bound 1/sqrt(K)) drawn from (seed, layer, module), B is zero, as PEFT
+  /// initializes.
   Lora(const formats::LlamaConfig& config, const LoraSpec& spec, at::Device device, uint64_t seed);
   /// Values from a PEFT adapter. @throws Error{Input} naming the module whose shape does not fit the model.
   static Lora from_adapter(const formats::LlamaConfig& config, const formats::PeftAdapter& adapter, at::Device device);

@@ -38,8 +38,8 @@ struct ModelFiles {
   std::string note;  // what the user should know, e.g. that a lineage is unknown
 };
 
-/// Opens files, vocabulary and template. @throws Error{Input} if an adapter was made on another base, or if the tokenizer differs
-/// from the one that the artefact was made with.
+/// Opens files, vocabulary and template. @throws Error{Input} if an adapter was made on another base, or if the
+/// tokenizer differs from the one that the artefact was made with.
 ModelFiles open_files(const std::filesystem::path& path, const OpenOptions& options);
 
 /// The base's identity as it can be derived from its files.

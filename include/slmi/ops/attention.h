@@ -22,7 +22,8 @@ class AttentionPlan {
  public:
   AttentionPlan() = default;
   /// ForwardOnly spares the bookkeeping of gradients: decoding makes a plan a token.
-  AttentionPlan(std::vector<AttentionSegment> segments, at::Device device, AttentionPasses passes = AttentionPasses::ForwardAndBackward);
+  AttentionPlan(std::vector<AttentionSegment> segments, at::Device device,
+                AttentionPasses passes = AttentionPasses::ForwardAndBackward);
   const std::vector<AttentionSegment>& segments() const { return segments_; }
 
   /// Padded gather indices for the plain libtorch road: built on first use.
@@ -46,13 +47,14 @@ class AttentionPlan {
 };
 
 /// out = softmax(q k^T / sqrt(E)) v per segment and head; head h reads kv head h / (H / HK).
-/// q [Tq, H*E], k and v [rows, HK*E], out [Tq, H*E]: rows may be strided. lse f32 [Tq, H] gets the log-sum-exp of the scores.
+/// q [Tq, H*E], k and v [rows, HK*E], out [Tq, H*E]: rows may be strided. lse f32 [Tq, H] gets the log-sum-exp of the
+/// scores.
 void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionShape& shape,
                        const AttentionPlan& plan, const at::Tensor& out, const at::Tensor& lse);
 
 /// Gradients of the same. dq [Tq, H*E], dk and dv [rows, HK*E] are written (rows that no segment sees get 0).
 void attention_backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                        const at::Tensor& out, const at::Tensor& lse, const AttentionShape& shape, const AttentionPlan& plan,
-                        const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv);
+                        const at::Tensor& out, const at::Tensor& lse, const AttentionShape& shape,
+                        const AttentionPlan& plan, const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv);
 
 }  // namespace slmi::ops

@@ -12,6 +12,7 @@ enum class CrossEntropyMode { LossOnly, LossAndGradient };
 void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, CrossEntropyMode mode, const at::Tensor& loss);
 
 /// The most likely token of each row and its log-probability; the lowest id wins a tie. logits [B, V].
-void pick_greedy(const at::Tensor& logits, const at::Tensor& ids /* i64 [B] */, const at::Tensor& log_probabilities /* f32 [B] */);
+void pick_greedy(const at::Tensor& logits, const at::Tensor& ids /* i64 [B] */,
+                 const at::Tensor& log_probabilities /* f32 [B] */);
 
 }  // namespace slmi::ops

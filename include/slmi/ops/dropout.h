@@ -14,8 +14,8 @@ struct LinearSite {
   std::string module;  // "q_proj", ...
 };
 
-/// A mask that depends on (seed, step, site, row, position, channel) alone, so that packed and single, shared and unshared,
-/// resumed and sharded runs drop the same elements. The adapters of a group share their input and its mask.
+/// A mask that depends on (seed, step, site, row, position, channel) alone, so that packed and single, shared and
+/// unshared, resumed and sharded runs drop the same elements. The adapters of a group share their input and its mask.
 struct DropoutContext {
   double probability = 0.0;
   uint64_t seed = 0;

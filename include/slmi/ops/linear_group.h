@@ -1,4 +1,5 @@
-// Matrices that share an input (q/k/v, gate/up, or one alone), with their LoRA updates, as one product forward and one back.
+// Matrices that share an input (q/k/v, gate/up, or one alone), with their LoRA updates, as one product forward and one
+// back.
 #pragma once
 
 #include <string>
@@ -18,18 +19,20 @@ struct LoraPair {
   double scale = 1.0;
 };
 
-/// Whether the weights of a group are kept in the compute type between uses, or made anew from the packed form each time.
+/// Whether the weights of a group are kept in the compute type between uses, or made anew from the packed form each
+/// time.
 enum class Residency { Resident, Transient };
 
-/// One product over [x | u] with the weight [W | s*B]: with u = x A^T written beside x, base and update come out of one matrix
-/// product, and the backward product returns the gradient of x and that of u side by side. W's rows are the group's matrices
-/// stacked, s*B is block-diagonal.
+/// One product over [x | u] with the weight [W | s*B]: with u = x A^T written beside x, base and update come out of one
+/// matrix product, and the backward product returns the gradient of x and that of u side by side. W's rows are the
+/// group's matrices stacked, s*B is block-diagonal.
 class LinearGroup {
  public:
   LinearGroup() = default;
   LinearGroup(std::vector<PackedMatrix> matrices, std::vector<LinearSite> sites, Compute compute, Residency residency);
 
-  /// Width of the input buffer: K, plus the sum of the adapters' ranks. Rows of x must be this wide; the caller fills [0, K).
+  /// Width of the input buffer: K, plus the sum of the adapters' ranks. Rows of x must be this wide; the caller fills
+  /// [0, K).
   int64_t input_width() const { return k_ + total_rank_; }
   int64_t k() const { return k_; }
   int64_t n() const { return n_; }
@@ -49,8 +52,10 @@ class LinearGroup {
   void forward(const at::Tensor& x_ext, const at::Tensor& y, const DropoutContext* dropout) const;
 
   enum class InputGradient { Wanted, Unwanted };
-  /// Returns the gradient of x [T, K] (undefined if unwanted) and accumulates the adapters' gradients. x_ext as forward left it.
-  at::Tensor backward(const at::Tensor& dy, const at::Tensor& x_ext, const DropoutContext* dropout, InputGradient wanted) const;
+  /// Returns the gradient of x [T, K] (undefined if unwanted) and accumulates the adapters' gradients. x_ext as forward
+  /// left it.
+  at::Tensor backward(const at::Tensor& dy, const at::Tensor& x_ext, const DropoutContext* dropout,
+                      InputGradient wanted) const;
 
  private:
   at::Tensor weight() const;

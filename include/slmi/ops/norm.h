@@ -6,9 +6,11 @@
 namespace slmi::ops {
 
 /// out = x / sqrt(mean(x^2) + eps) * weight, computed in f32 and rounded once to out's type.
-/// x f32 [T, D]; weight f32 [D]; out [T, D] in the compute type, rows may be strided; rstd f32 [T] (for the backward pass).
-/// Source: Zhang & Sennrich 2019, arXiv:1910.07467; the order of operations is that of transformers' LlamaRMSNorm in f32.
-void rms_norm_forward(const at::Tensor& x, const at::Tensor& weight, double eps, const at::Tensor& out, const at::Tensor& rstd);
+/// x f32 [T, D]; weight f32 [D]; out [T, D] in the compute type, rows may be strided; rstd f32 [T] (for the backward
+/// pass). Source: Zhang & Sennrich 2019, arXiv:1910.07467; the order of operations is that of transformers'
+/// LlamaRMSNorm in f32.
+void rms_norm_forward(const at::Tensor& x, const at::Tensor& weight, double eps, const at::Tensor& out,
+                      const at::Tensor& rstd);
 
 /// dx += gradient of rms_norm with respect to x. dy [T, D] in the compute type, rows may be strided; dx f32 [T, D].
 void rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rstd,

@@ -11,9 +11,19 @@ struct AdamWOptions {
 
 /// The numbers of one step, in device memory so that a captured step can be replayed: f32 [kCount].
 struct StepNumbers {
-  enum Index { LearningRate, BiasCorrection1, BiasCorrection2, InverseTargets, MaxNorm, GradientNorm, GradientScale, kCount };
+  enum Index {
+    LearningRate,
+    BiasCorrection1,
+    BiasCorrection2,
+    InverseTargets,
+    MaxNorm,
+    GradientNorm,
+    GradientScale,
+    kCount
+  };
   at::Tensor values;
-  explicit StepNumbers(at::Device device) : values(at::zeros({kCount}, at::TensorOptions().dtype(at::kFloat).device(device))) {}
+  explicit StepNumbers(at::Device device)
+      : values(at::zeros({kCount}, at::TensorOptions().dtype(at::kFloat).device(device))) {}
   /// step counts from 1; num_targets is the global count that the summed loss is divided by; max_norm 0: no clipping.
   void set(double learning_rate, int64_t step, int64_t num_targets, double max_norm, const AdamWOptions& options);
 };

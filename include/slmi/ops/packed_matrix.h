@@ -12,7 +12,8 @@
 namespace slmi::ops {
 
 /// A matrix [N, K] in Hugging Face's row order. Copies share the storage. Immutable, safe to read from several threads.
-/// On the CPU the planes are the mapped file's bytes or owned ones; on a GPU they are tensors (16- and 32-bit floats and NF4).
+/// On the CPU the planes are the mapped file's bytes or owned ones; on a GPU they are tensors (16- and 32-bit floats
+/// and NF4).
 class PackedMatrix {
  public:
   PackedMatrix() = default;
@@ -45,11 +46,12 @@ class PackedMatrix {
   quant::WeightFormat format_ = quant::WeightFormat::F32;
   int64_t n_ = 0, k_ = 0;
   at::Device device_ = at::kCPU;
-  std::shared_ptr<const formats::StoredTensor> stored_;    // CPU, every format but NF4
-  std::shared_ptr<const quant::Nf4Matrix> nf4_;            // CPU, NF4
-  at::Tensor dense_;                                       // GPU, 16- and 32-bit floats
+  std::shared_ptr<const formats::StoredTensor> stored_;  // CPU, every format but NF4
+  std::shared_ptr<const quant::Nf4Matrix> nf4_;          // CPU, NF4
+  at::Tensor dense_;                                     // GPU, 16- and 32-bit floats
   struct Nf4Planes {
-    at::Tensor codes, absmax_codes, absmax2, map, codebook;  // u8 [N*K/2], u8 [blocks], f32 [blocks/256], f32 [256], f32 [16]
+    at::Tensor codes, absmax_codes, absmax2, map,
+        codebook;  // u8 [N*K/2], u8 [blocks], f32 [blocks/256], f32 [256], f32 [16]
     double offset = 0;
   };
   Nf4Planes planes_;  // GPU, NF4

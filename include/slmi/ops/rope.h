@@ -7,7 +7,8 @@
 
 namespace slmi::ops {
 
-/// cos and sin of position x inverse frequency. Angles are f32 products, as in transformers: angles in f64 are further from it.
+/// cos and sin of position x inverse frequency. Angles are f32 products, as in transformers: angles in f64 are further
+/// from it.
 class RopeTable {
  public:
   RopeTable() = default;

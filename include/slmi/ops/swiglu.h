@@ -5,10 +5,12 @@
 
 namespace slmi::ops {
 
-/// gate_up [T, 2F] (gate in the first F columns), out [T, F], rows may be strided; both in the compute type, f32 inside.
+/// gate_up [T, 2F] (gate in the first F columns), out [T, F], rows may be strided; both in the compute type, f32
+/// inside.
 void swiglu_forward(const at::Tensor& gate_up, const at::Tensor& out);
 
-/// Gradients of gate and up, [T, 2F]. d_out [T, F], rows may be strided. May run in place: d_gate_up may be gate_up itself.
+/// Gradients of gate and up, [T, 2F]. d_out [T, F], rows may be strided. May run in place: d_gate_up may be gate_up
+/// itself.
 void swiglu_backward(const at::Tensor& gate_up, const at::Tensor& d_out, const at::Tensor& d_gate_up);
 
 }  // namespace slmi::ops

@@ -20,8 +20,9 @@ struct NumericsPolicy {
   at::ScalarType kv = at::kFloat;  // element type of the KV cache
 };
 
-/// Runs body(begin, end) over [0, n) on libtorch's own thread team. Kernels of ours use it rather than base/parallel.h, because
-/// two teams on the same cores fight: libtorch's workers spin for a while after each region. The partition is static.
+/// Runs body(begin, end) over [0, n) on libtorch's own thread team. Kernels of ours use it rather than base/parallel.h,
+/// because two teams on the same cores fight: libtorch's workers spin for a while after each region. The partition is
+/// static.
 template <class Body>
 void parallel(int64_t n, int64_t grain, const Body& body) {
   at::parallel_for(0, n, grain, body);

@@ -10,21 +10,22 @@
 
 namespace slmi::train {
 
-/// Counters of a run. Together with values and moments this is the whole state: order of rows, dropout and rate are functions of
-/// (seed, step).
+/// Counters of a run. Together with values and moments this is the whole state: order of rows, dropout and rate are
+/// functions of (seed, step).
 struct RunState {
-  int64_t step = 0;           // optimizer steps done
-  uint64_t metrics_bytes = 0; // length of metrics.jsonl at that moment
+  int64_t step = 0;            // optimizer steps done
+  uint64_t metrics_bytes = 0;  // length of metrics.jsonl at that moment
   double best_exact_match = -1.0, best_loss = 0.0;
   int64_t best_step = -1;
   int64_t validations_since_best = 0;
   bool finished = false;
 };
 
-/// Writes `run`/checkpoints/step-NNNNNN as a whole: a temporary directory, fsync, rename. Removes all but the last `keep`.
+/// Writes `run`/checkpoints/step-NNNNNN as a whole: a temporary directory, fsync, rename. Removes all but the last
+/// `keep`.
 /// @throws Error{Output}; older checkpoints are then as they were.
-void save_checkpoint(const std::filesystem::path& run, const RunState& state, const at::Tensor& values, const at::Tensor& m,
-                     const at::Tensor& v, int64_t keep);
+void save_checkpoint(const std::filesystem::path& run, const RunState& state, const at::Tensor& values,
+                     const at::Tensor& m, const at::Tensor& v, int64_t keep);
 
 /// The newest checkpoint of a run that is complete, or none. Copies values and moments into the given tensors.
 /// @throws Error{Input} if it does not fit the adapter's size.

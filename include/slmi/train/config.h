@@ -25,11 +25,13 @@ struct LoraConfig {
   template <class V>
   static void fields(V&& field) {
     using namespace config;
-    field("rank", &LoraConfig::rank, Range{1, 256}, Synonyms{"r", "lora-r"}, "Rank R of the update; memory and capacity grow with it");
+    field("rank", &LoraConfig::rank, Range{1, 256}, Synonyms{"r", "lora-r"},
+          "Rank R of the update; memory and capacity grow with it");
     field("alpha", &LoraConfig::alpha, Range{0.01, 1024}, "Scale: the update is (alpha / rank) * B * A");
     field("dropout", &LoraConfig::dropout, Range{0, 0.9}, "Share of the adapters' input channels dropped in training");
     field("targets", &LoraConfig::targets, Flag{"targets"}, CommaSeparated{}, Synonyms{"target-modules"},
-          OneOf{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}, "Projections that get an adapter");
+          OneOf{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},
+          "Projections that get an adapter");
   }
 };
 
@@ -55,6 +57,7 @@ struct TrainConfig {
   ComputeChoice compute = ComputeChoice::Auto;
   model::SavePolicy activations = model::SavePolicy::All;
   bool shared_prefix = true;
+  int64_t rows_together = 1;
   std::string prompt_template, system;
   std::string text_field = "text", answer_field = "answer";
   int64_t limit = 0;
@@ -80,16 +83,19 @@ void TrainConfig::fields(V&& field) {
   using T = TrainConfig;
   field("base", &T::base, Group{"Model and data"}, Metavar{"MODEL"}, Synonyms{"model", "model-name", "base-model"},
         "The model to start from: a Hugging Face directory or a GGUF file");
-  field("data", &T::data, Metavar{"FILE"}, Synonyms{"dataset", "train-file", "train-data"}, "Training rows, JSONL; may be repeated");
-  field("val", &T::val, Metavar{"FILE"}, Synonyms{"eval-file", "validation"}, "Validation rows, JSONL; picks the best checkpoint");
+  field("data", &T::data, Metavar{"FILE"}, Synonyms{"dataset", "train-file", "train-data"},
+        "Training rows, JSONL; may be repeated");
+  field("val", &T::val, Metavar{"FILE"}, Synonyms{"eval-file", "validation"},
+        "Validation rows, JSONL; picks the best checkpoint");
   field("out", &T::out, Metavar{"DIR"}, Synonyms{"output-dir", "output"}, "The run directory to write");
-  field("resume", &T::resume, Metavar{"RUN"}, Synonyms{"resume-from-checkpoint"}, "Go on with an interrupted run; all else comes from it");
+  field("resume", &T::resume, Metavar{"RUN"}, Synonyms{"resume-from-checkpoint"},
+        "Go on with an interrupted run; all else comes from it");
   field("init_adapter", &T::init_adapter, Metavar{"DIR"}, "Start from this PEFT adapter instead of a fresh one");
   field("limit", &T::limit, AtLeast{0}, "Use only the first N training rows (0: all)");
   field("text_field", &T::text_field, "Name of the request's field in intent rows");
   field("answer_field", &T::answer_field, "Name of the target's field in intent rows");
-  field("template", &T::prompt_template, Metavar{"NAME|FILE"}, Synonyms{"chat-template"}, DefaultText{"the model's own"},
-        "Chat template: llama3, chatml, plain, or a JSON file");
+  field("template", &T::prompt_template, Metavar{"NAME|FILE"}, Synonyms{"chat-template"},
+        DefaultText{"the model's own"}, "Chat template: llama3, chatml, plain, or a JSON file");
   field("system", &T::system, Metavar{"TEXT|FILE"}, "System turn for rows that bring none");
   field("lora", &T::lora, Group{"Adapter"});
   field("lr", &T::lr, Group{"Optimization"}, Above{0}, Synonyms{"learning-rate"}, "Peak learning rate");
@@ -99,8 +105,10 @@ void TrainConfig::fields(V&& field) {
         "Rows of an optimizer step, over all micro-batches");
   field("micro_tokens", &T::micro_tokens, AtLeast{16}, Synonyms{"gradient-accumulation-steps"},
         "Tokens computed at once; a step is cut to this, memory grows with it");
-  field("max_seq_len", &T::max_seq_len, AtLeast{16}, Synonyms{"max-seq-length", "max-length"}, "Longest row in tokens, target included");
-  field("over_long", &T::over_long, Choice<OverLongRows>{{"refuse", OverLongRows::Refuse}, {"skip", OverLongRows::Skip}},
+  field("max_seq_len", &T::max_seq_len, AtLeast{16}, Synonyms{"max-seq-length", "max-length"},
+        "Longest row in tokens, target included");
+  field("over_long", &T::over_long,
+        Choice<OverLongRows>{{"refuse", OverLongRows::Refuse}, {"skip", OverLongRows::Skip}},
         "Rows longer than that: an error, or a counted skip");
   field("warmup_ratio", &T::warmup_ratio, Range{0, 1}, "Share of the steps over which the rate rises");
   field("schedule", &T::schedule,
@@ -117,23 +125,31 @@ void TrainConfig::fields(V&& field) {
                                   {"f32", model::BaseFormat::F32}},
         Synonyms{"load-in-4bit", "bnb-4bit-quant-type"}, "How the frozen base is held; nf4 is QLoRA");
   field("compute", &T::compute,
-        Choice<ComputeChoice>{
-            {"auto", ComputeChoice::Auto}, {"f32", ComputeChoice::F32}, {"bf16", ComputeChoice::BF16}, {"f16", ComputeChoice::F16}},
+        Choice<ComputeChoice>{{"auto", ComputeChoice::Auto},
+                              {"f32", ComputeChoice::F32},
+                              {"bf16", ComputeChoice::BF16},
+                              {"f16", ComputeChoice::F16}},
         Synonyms{"bf16", "fp16", "dtype"}, "Type of the products; auto takes bf16 where this machine is fast in it");
   field("activations", &T::activations,
         Choice<model::SavePolicy>{
             {"all", model::SavePolicy::All}, {"light", model::SavePolicy::Light}, {"none", model::SavePolicy::None}},
         Synonyms{"gradient-checkpointing"}, "Activations kept for the backward pass; none is full checkpointing");
   field("shared_prefix", &T::shared_prefix, "Compute an instruction that rows share once a micro-batch");
+  field("rows_together", &T::rows_together, AtLeast{1},
+        "Rows of one shared instruction that follow each other, so that a step has fewer instructions to compute");
   field("device", &T::device, OneOf{"auto", "cpu", "cuda"}, "Where to train");
   field("threads", &T::threads, AtLeast{0}, "CPU threads (0: all)");
-  field("eval_every", &T::eval_every, Group{"Validation and checkpoints"}, AtLeast{0}, "Validate every N steps (0: after each epoch)");
+  field("eval_every", &T::eval_every, Group{"Validation and checkpoints"}, AtLeast{0},
+        "Validate every N steps (0: after each epoch)");
   field("val_rows", &T::val_rows, AtLeast{0}, "Validation rows to use (0: all)");
   field("max_new_tokens", &T::max_new_tokens, AtLeast{1}, "Longest answer in validation");
   field("patience", &T::patience, AtLeast{0}, "Stop after N validations without a better one (0: never)");
-  field("checkpoint_every", &T::checkpoint_every, AtLeast{0}, Synonyms{"save-steps"}, "Checkpoint every N steps (0: at the end only)");
-  field("keep_checkpoints", &T::keep_checkpoints, AtLeast{1}, Synonyms{"save-total-limit"}, "Checkpoints kept; the best adapter is kept anyway");
-  field("show_batch", &T::show_batch, Group{"Look before training"}, AtLeast{0}, "Print the first N rows as the model sees them, and stop");
+  field("checkpoint_every", &T::checkpoint_every, AtLeast{0}, Synonyms{"save-steps"},
+        "Checkpoint every N steps (0: at the end only)");
+  field("keep_checkpoints", &T::keep_checkpoints, AtLeast{1}, Synonyms{"save-total-limit"},
+        "Checkpoints kept; the best adapter is kept anyway");
+  field("show_batch", &T::show_batch, Group{"Look before training"}, AtLeast{0},
+        "Print the first N rows as the model sees them, and stop");
   field("dry_run", &T::dry_run, "Print rows, lengths, memory and time to expect, and stop");
 }
 

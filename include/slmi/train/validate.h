@@ -13,7 +13,8 @@ namespace slmi::train {
 class Validator {
  public:
   Validator(std::shared_ptr<model::Llama> llama, const data::RowSet& rows, const data::EncodedDataset& encoded,
-            std::shared_ptr<const text::PromptBuilder> prompts, std::vector<int64_t> stop_ids, const TrainConfig& config);
+            std::shared_ptr<const text::PromptBuilder> prompts, std::vector<int64_t> stop_ids,
+            const TrainConfig& config);
   Validation operator()(int64_t step);
 
  private:
