@@ -53,16 +53,14 @@ std::string shown(const std::string& key, const Json& value) {
 
 void print(const Inspection& found, const InspectConfig& config, std::ostream& out) {
   out << found.path << ": " << found.kind << (found.problems.empty() ? ", sound" : ", NOT sound") << "\n";
-  for (const auto& item : found.facts.items()) {
-    if (item.key() == "provenance") {
-      for (const auto& part : item.value().items()) {
-        const std::string text = shown(part.key(), part.value());
-        if (!part.value().is_null() && !text.empty())
-          out << fmt::format("  {:<14} {}: {}\n", item.key(), part.key(), text);
-      }
-      continue;
+  for (const auto& item : found.facts.items())
+    if (item.key() != "provenance") out << fmt::format("  {:<14} {}\n", item.key(), shown(item.key(), item.value()));
+  if (found.facts.contains("provenance")) {
+    for (const auto& part : found.facts["provenance"].items()) {
+      const std::string text = shown(part.key(), part.value());
+      if (!part.value().is_null() && !text.empty())
+        out << fmt::format("  {:<14} {}: {}\n", "provenance", part.key(), text);
     }
-    out << fmt::format("  {:<14} {}\n", item.key(), shown(item.key(), item.value()));
   }
   if (config.tensors)
     for (const auto& t : found.tensors)

@@ -60,8 +60,9 @@ class Inspector {
     for (const char* name : {"config.json", "adapter_config.json", "generation_config.json", formats::kProvenanceFile})
       require(path_.filename() != name, ErrorKind::Input,
               "{}: a part of a model; inspect the directory that it lies in", path_.string());
+    const auto loaded = text::Tokenizer::load(path_);
     out_.kind = "tokenizer";
-    tokenizer(*text::Tokenizer::load(path_));
+    tokenizer(*loaded);
   }
 
   void pick_directory() {
@@ -77,8 +78,9 @@ class Inspector {
         "{}: nothing that is known: no config.json (model), adapter_config.json (adapter), adapter/ or checkpoints/ "
         "(run), tokenizer.json or tokenizer.model",
         path_.string());
+    const auto loaded = text::Tokenizer::load(path_);
     out_.kind = "tokenizer";
-    tokenizer(*text::Tokenizer::load(path_));
+    tokenizer(*loaded);
   }
 
   void hf_directory() {
