@@ -62,3 +62,7 @@ get_target_property(SLMI_FMT_INCLUDE fmt::fmt INTERFACE_INCLUDE_DIRECTORIES)
 file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/first)
 file(CREATE_LINK ${SLMI_FMT_INCLUDE}/fmt ${CMAKE_BINARY_DIR}/first/fmt SYMBOLIC)
 target_include_directories(slmi_torch INTERFACE $<BUILD_INTERFACE:${CMAKE_BINARY_DIR}/first>)
+
+# The wheel's libtorch.so and libtorch_cpu.so export pieces of an old libstdc++ that they were built with, std::filesystem's
+# remove_all among them, which crashes. The system's libstdc++ must be found first, so it is named first.
+target_link_options(slmi_torch INTERFACE "SHELL:-Wl,--push-state,--no-as-needed -lstdc++ -Wl,--pop-state")
