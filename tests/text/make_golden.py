@@ -85,7 +85,7 @@ def train_merges():
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     trainer = trainers.BpeTrainer(vocab_size=520, show_progress=False,
                                   initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
-    trained.train_from_iterator([CORPUS] * 3, trainer)
+    trained.train_from_iterator([CORPUS.replace("\n", "\n\n")] * 3, trainer)
     merges = json.loads(trained.to_str())["model"]["merges"]
     return [(bytes_of(a), bytes_of(b)) for a, b in merges]
 
@@ -102,7 +102,7 @@ def llama3_like(merges):
     all_merges = []
     for token in tokens:
         splits = [(token[:i], token[i:]) for i in range(1, len(token)) if token[:i] in ranks and token[i:] in ranks]
-        all_merges += [(text_of(a), text_of(b)) for a, b in splits]  # in another order than ours: the hash must not care
+        all_merges += [(text_of(a), text_of(b)) for a, b in reversed(splits)]  # in another order than ours: the hash must not care
     hf = Tokenizer(models.BPE(vocab={text_of(t): r for t, r in ranks.items()}, merges=all_merges, ignore_merges=True))
     hf.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Split(Regex(LLAMA3_PATTERN), "isolated"),
