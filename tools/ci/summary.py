@@ -26,8 +26,11 @@ def reason_of(output):
 
 
 def failure_of(output):
-    """The first failed expectation of GoogleTest, else the end of the output."""
+    """The first failed expectation of GoogleTest, else the end of the output; a crash is called one."""
     match = re.search(r"^(\S+:\d+: Failure\n(?:.+\n){0,3})", output, re.M)
+    lines = [line for line in output.splitlines() if line.strip()]
+    if "[ RUN      ]" in output and "[  FAILED  ]" not in output or lines and lines[-1].startswith("[----------]"):
+        return "crashed, was killed or ran out of time after: " + lines[-1]
     return " ".join((match.group(1) if match else "\n".join(output.splitlines()[-2:])).split())
 
 
