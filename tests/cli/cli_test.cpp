@@ -105,7 +105,9 @@ TEST(Doctor, AForcedSimdSetIsNoted) {
   if (findings(full.out).at("SIMD")["text"] == "scalar")
     GTEST_SKIP() << "this CPU has no vector instructions to hold back";
   const Outcome got = run("slmi doctor --no-probe --json", dir.path(), {{"SLMI_FORCE_SIMD", "scalar"}});
-  EXPECT_EQ(findings(got.out).at("SIMD")["state"], "note") << got.out;
+  const Json simd = findings(got.out).at("SIMD");
+  EXPECT_EQ(simd["state"], "note") << got.out;
+  EXPECT_THAT(simd["remedy"].get<std::string>(), HasSubstr("SLMI_FORCE_SIMD"));
 }
 
 }  // namespace
