@@ -2,6 +2,7 @@
 #include "slmi/base/atomic_file.h"
 
 #include <fcntl.h>
+#include <stdio.h>  // renameat2
 #include <unistd.h>
 
 #include <cerrno>
@@ -17,6 +18,29 @@ constexpr size_t kBufferBytes = 1 << 20;  // few system calls for writers of man
 [[noreturn]] void fail_output(const std::filesystem::path& path, const char* action, int reason) {
   fail(ErrorKind::Output, "{}: cannot {}: {}{}", path.string(), action, std::strerror(reason),
        reason == ENOSPC ? "; free some space and run again, the previous file is untouched" : "");
+}
+
+std::filesystem::path parent_of(const std::filesystem::path& path) {
+  const auto parent = path.parent_path();
+  return parent.empty() ? std::filesystem::path(".") : parent;
+}
+
+void rename_directory(const std::filesystem::path& from, const std::filesystem::path& to) {
+  if (::rename(from.c_str(), to.c_str()) != 0) fail_output(to, "put in place", errno);
+  sync_directory(parent_of(to));
+}
+
+void remove_directory(const std::filesystem::path& directory) {
+  std::error_code error;
+  std::filesystem::remove_all(directory, error);
+  if (error) fail_output(directory, "remove", error.value());
+}
+
+/// False where the file system cannot do it.
+bool exchange_directories(const std::filesystem::path& a, const std::filesystem::path& b) {
+  if (::renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) == 0) return true;
+  if (errno == EINVAL || errno == ENOSYS || errno == ENOTSUP) return false;
+  fail_output(b, "put in place", errno);
 }
 
 }  // namespace
@@ -63,8 +87,7 @@ void AtomicFile::commit() {
     ::unlink(temporary_.c_str());
     fail_output(path_, "put in place", reason);
   }
-  const auto parent = path_.parent_path();
-  sync_directory(parent.empty() ? std::filesystem::path(".") : parent);
+  sync_directory(parent_of(path_));
 }
 
 void write_file_atomically(const std::filesystem::path& path, std::string_view text) {
@@ -80,6 +103,24 @@ void sync_directory(const std::filesystem::path& directory) {
   const int reason = errno;
   ::close(fd);
   if (result != 0) fail_output(directory, "flush the directory", reason);
+}
+
+void replace_directory(const std::filesystem::path& from, const std::filesystem::path& to, Exchange exchange) {
+  std::error_code ignored;
+  std::filesystem::path fresh = to;
+  fresh += kFreshSuffix;
+  if (std::filesystem::exists(fresh, ignored)) {  // an earlier replacement was cut short: that one is whole
+    remove_directory(to);
+    rename_directory(fresh, to);
+  }
+  if (!std::filesystem::exists(to, ignored)) return rename_directory(from, to);
+  if (exchange == Exchange::IfPossible && exchange_directories(from, to)) {
+    sync_directory(parent_of(to));
+    return remove_directory(from);
+  }
+  rename_directory(from, fresh);
+  remove_directory(to);
+  rename_directory(fresh, to);
 }
 
 void create_directories(const std::filesystem::path& directory) {

@@ -1,11 +1,8 @@
 // Checkpoints; see the header.
 #include "slmi/train/checkpoint.h"
 
-#include <fcntl.h>
-#include <stdio.h>  // renameat2
-
 #include <algorithm>
-#include <cerrno>
+#include <charconv>
 #include <cstring>
 
 #include "slmi/base/atomic_file.h"
@@ -49,16 +46,37 @@ RunState from_json(const Json& j, const std::string& source) {
   }
 }
 
+/// Of "step-NNNNNN", or of "step-NNNNNN.new", which goes before the one that it was about to replace.
+struct CheckpointName {
+  int64_t step = 0;
+  bool fresh = false;
+  auto operator<=>(const CheckpointName&) const = default;
+};
+
+/// Absent for other names, those of unfinished checkpoints among them.
+std::optional<CheckpointName> parse_name(std::string_view name) {
+  CheckpointName out;
+  if (name.ends_with(kFreshSuffix)) {
+    out.fresh = true;
+    name.remove_suffix(kFreshSuffix.size());
+  }
+  if (!name.starts_with("step-")) return std::nullopt;
+  name.remove_prefix(5);
+  const auto [end, code] = std::from_chars(name.data(), name.data() + name.size(), out.step);
+  if (code != std::errc() || end != name.data() + name.size() || out.step < 0) return std::nullopt;
+  return out;
+}
+
 }  // namespace
 
 std::vector<fs::path> list_checkpoints(const fs::path& run) {
-  std::vector<fs::path> out;
+  std::vector<std::pair<CheckpointName, fs::path>> found;
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(directory_of(run), error)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with("step-") && name.find(".tmp") == std::string::npos) out.push_back(entry.path());
-  }
-  std::sort(out.begin(), out.end());
+  for (const auto& entry : fs::directory_iterator(directory_of(run), error))
+    if (const auto name = parse_name(entry.path().filename().string())) found.emplace_back(*name, entry.path());
+  std::sort(found.begin(), found.end());
+  std::vector<fs::path> out;
+  for (auto& [name, path] : found) out.push_back(std::move(path));
   return out;
 }
 
@@ -87,12 +105,7 @@ void save_checkpoint(const fs::path& run, const RunState& state, const at::Tenso
     formats::write_safetensors(temporary / "state.safetensors", tensors);
     write_file_atomically(temporary / "state.json", to_json(state).dump(1) + "\n");
     sync_directory(temporary);
-    // A finished run rewrites its last checkpoint: exchanged, so that one of the two is always whole.
-    const bool exists = fs::exists(target, ignored);
-    if (::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, target.c_str(), exists ? RENAME_EXCHANGE : 0) != 0)
-      fail(ErrorKind::Output, "{}: cannot put in place: {}", target.string(), std::strerror(errno));
-    sync_directory(parent);
-    fs::remove_all(temporary, ignored);
+    replace_directory(temporary, target);  // a finished run rewrites its last checkpoint
   } catch (...) {
     fs::remove_all(temporary, ignored);
     throw;

@@ -1,10 +1,17 @@
 // Files: mapping, atomic writes and what a failed write leaves behind.
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <cerrno>
 #include <csignal>
+#include <cstddef>
 
 #include <functional>
 
@@ -105,6 +112,87 @@ TEST(AtomicFile, RelativeNameWithoutDirectory) {
   write_file_atomically("f", "x");
   std::filesystem::current_path(before);
   EXPECT_EQ(read_all(directory / "f"), "x");
+}
+
+std::filesystem::path directory_with(const std::filesystem::path& path, const std::string& text) {
+  slmi::create_directories(path);
+  write_all(path / "f", text);
+  return path;
+}
+
+class ReplaceDirectory : public ::testing::TestWithParam<Exchange> {};
+
+TEST_P(ReplaceDirectory, TheNewOneStandsAloneAfterwards) {
+  TemporaryDirectory directory;
+  replace_directory(directory_with(directory / "a.tmp", "first"), directory / "a", GetParam());
+  EXPECT_EQ(read_all(directory / "a/f"), "first");
+  write_all(directory_with(directory / "a", "old") / "only in the old one", "x");
+  replace_directory(directory_with(directory / "a.tmp", "second"), directory / "a", GetParam());
+  EXPECT_EQ(read_all(directory / "a/f"), "second");
+  EXPECT_EQ(num_entries(directory / "a"), 1);
+  EXPECT_EQ(num_entries(directory.path()), 1);
+}
+
+TEST_P(ReplaceDirectory, GoesOnWhereAnEarlierOneWasCutShort) {
+  TemporaryDirectory directory;
+  directory_with(directory / "a", "half removed");
+  directory_with(directory / "a.new", "earlier");
+  replace_directory(directory_with(directory / "a.tmp", "later"), directory / "a", GetParam());
+  EXPECT_EQ(read_all(directory / "a/f"), "later");
+  EXPECT_EQ(num_entries(directory.path()), 1);
+}
+
+TEST_P(ReplaceDirectory, AFailureNamesTheDirectoryAndLeavesTheOldOne) {
+  TemporaryDirectory directory;
+  directory_with(directory / "a", "old");
+  SLMI_EXPECT_ERROR(Output, "cannot put in place: No such file",
+                    replace_directory(directory / "absent", directory / "a", GetParam()));
+  EXPECT_EQ(read_all(directory / "a/f"), "old");
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, ReplaceDirectory, ::testing::Values(Exchange::IfPossible, Exchange::Never),
+                         [](const auto& info) { return info.param == Exchange::Never ? "Renamed" : "Exchanged"; });
+
+/// From now on this process gets `reason` where it asks to exchange two directories.
+bool refuse_exchange(uint32_t reason) {
+  const auto offset = [](size_t bytes) { return static_cast<uint32_t>(bytes); };
+  sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offset(offsetof(seccomp_data, nr))),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_renameat2, 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offset(offsetof(seccomp_data, args[4]))),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, RENAME_EXCHANGE, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | reason),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog program{std::size(code), code};
+  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+// EINVAL: the file system cannot; ENOSYS: the kernel cannot; EPERM: another matter.
+TEST(ReplaceDirectoryRefused, IsRenamedWhereTheSystemCannotExchange) {
+  constexpr int kReplaced = 0, kFailed = 1, kNoFilter = 2;
+  for (const auto& [reason, expected] : {std::pair(EINVAL, kReplaced), {ENOSYS, kReplaced}, {EPERM, kFailed}}) {
+    TemporaryDirectory directory;
+    directory_with(directory / "a", "old");
+    directory_with(directory / "a.tmp", "new");
+    const pid_t child = fork();
+    if (child == 0) {
+      if (!refuse_exchange(static_cast<uint32_t>(reason))) _exit(kNoFilter);
+      try {
+        replace_directory(directory / "a.tmp", directory / "a");
+      } catch (const Error&) {
+        _exit(kFailed);
+      }
+      _exit(kReplaced);
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFEXITED(status));
+    if (WEXITSTATUS(status) == kNoFilter) GTEST_SKIP() << "this system lets no process filter its own calls";
+    EXPECT_EQ(WEXITSTATUS(status), expected) << reason;
+    EXPECT_EQ(read_all(directory / "a/f"), expected == kReplaced ? "new" : "old") << reason;
+    EXPECT_EQ(num_entries(directory.path()), expected == kReplaced ? 1 : 2) << reason;
+  }
 }
 
 TEST(CreateDirectories, MakesParentsAndNamesWhatIsInTheWay) {

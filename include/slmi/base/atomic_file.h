@@ -37,6 +37,20 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view t
 /// fsyncs a directory so that renames inside it survive a crash. @throws Error{Output}.
 void sync_directory(const std::filesystem::path& directory);
 
+/// What a directory is called on the way in where the system cannot exchange two.
+inline constexpr std::string_view kFreshSuffix = ".new";
+
+enum class Exchange {
+  IfPossible,
+  Never,  // as on a file system that cannot
+};
+/// Puts the directory `from` in place of `to`, both in one parent. Where the system can exchange two directories
+/// (renameat2; not NFS, among others), whoever reads `to` sees the old or the new one whole; what was there is removed
+/// after. Elsewhere `from` becomes `to`.new, the old one is removed, and `to`.new becomes `to`: at each moment one of
+/// the two is whole, so a reader that may meet a crash takes `to`.new before `to`. @throws Error{Output}.
+void replace_directory(const std::filesystem::path& from, const std::filesystem::path& to,
+                       Exchange exchange = Exchange::IfPossible);
+
 /// Creates the directory and its parents. @throws Error{Output} with the system's reason.
 void create_directories(const std::filesystem::path& directory);
 

@@ -32,7 +32,7 @@ void save_checkpoint(const std::filesystem::path& run, const RunState& state, co
 std::optional<RunState> load_checkpoint(const std::filesystem::path& run, const at::Tensor& values, const at::Tensor& m,
                                         const at::Tensor& v);
 
-/// Checkpoint directories of a run, oldest first.
+/// Checkpoint directories of a run by step, oldest first.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& run);
 
 }  // namespace slmi::train
