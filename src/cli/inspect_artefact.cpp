@@ -74,13 +74,19 @@ class Inspector {
         fs::exists(path_ / "model.safetensors.index.json"))
       return hf_directory();
     require(
-        fs::exists(path_ / "tokenizer.json") || fs::exists(path_ / "tokenizer.model"), ErrorKind::Input,
+        has_tokenizer(), ErrorKind::Input,
         "{}: nothing that is known: no config.json (model), adapter_config.json (adapter), adapter/ or checkpoints/ "
-        "(run), tokenizer.json or tokenizer.model",
+        "(run), tokenizer.json, tokenizer.model or original/tokenizer.model",
         path_.string());
     const auto loaded = text::Tokenizer::load(path_);
     out_.kind = "tokenizer";
     tokenizer(*loaded);
+  }
+
+  /// Tokenizer::load's places in a directory.
+  bool has_tokenizer() const {
+    const auto has = [&](const char* name) { return fs::exists(path_ / name); };
+    return has("tokenizer.json") || has("tokenizer.model") || has("original/tokenizer.model");
   }
 
   void hf_directory() {
@@ -89,7 +95,7 @@ class Inspector {
     std::shared_ptr<const formats::Checkpoint> checkpoint;
     attempt([&] { checkpoint = formats::Checkpoint::open(path_); });
     if (checkpoint) attempt([&] { weights(*checkpoint); });
-    if (!fs::exists(path_ / "tokenizer.json") && !fs::exists(path_ / "tokenizer.model")) {
+    if (!has_tokenizer()) {
       out_.notes.emplace_back("no tokenizer in this directory; name one with --tokenizer when using it");
     } else if (checkpoint) {
       attempt([&] { prompts(model::open_files(path_, {})); });
@@ -248,6 +254,11 @@ class Inspector {
                                              : c.rope_scaling.kind == formats::RopeScalingKind::Llama3 ? "llama3"
                                                                                                        : "divisors"},
                             {"head", c.tie_word_embeddings ? "tied" : "separate"}};
+    if (c.rope_scaling.kind == formats::RopeScalingKind::Llama3)
+      out_.facts["rope_scaling"] = {{"factor", c.rope_scaling.factor},
+                                    {"low_freq_factor", c.rope_scaling.low_freq_factor},
+                                    {"high_freq_factor", c.rope_scaling.high_freq_factor},
+                                    {"original_context", c.rope_scaling.original_max_position_embeddings}};
     out_.facts["eos_token_ids"] = c.eos_token_ids;
     out_.facts["fingerprint"] = checkpoint.fingerprint();
     out_.facts["file_bytes"] = checkpoint.file_bytes();

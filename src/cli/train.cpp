@@ -85,6 +85,7 @@ formats::Provenance provenance_of(const Inputs& in, const std::string& command) 
   p.system_prompt = prompts.system_text;
   p.stop_ids = model::stop_ids(in.files);
   p.base = in.files.base;
+  p.weights = formats::weights_origin(*in.files.checkpoint, in.files.provenance);
   return p;
 }
 

@@ -11,6 +11,7 @@
 #include "reference_scores_slots.h"
 #include "slmi/base/error.h"
 #include "slmi/base/parallel.h"
+#include "slmi/data/shop_rules.h"
 
 namespace slmi::data {
 namespace {
@@ -50,14 +51,6 @@ std::string seen_text(const Row& row) {
   if (row.catalog.empty()) return row.text;
   const auto words = shop_words_of(row.text);
   return without_name(row.text, words, nearest_name(words, row.catalog));
-}
-
-std::string shop_answer(const std::string& action, const Json& product, const Json& quantity) {
-  Json out = Json::object();
-  out["action"] = action;
-  out["product"] = product;
-  out["quantity"] = quantity;
-  return dump_spaced(out);
 }
 
 }  // namespace

@@ -300,18 +300,18 @@ Json quantity_of(const std::vector<Word>& words, const Product& product, const S
   return 1;
 }
 
-std::string answer_of(const Json& action, const Json& product, const Json& quantity) {
-  Json answer = Json::object();
-  answer["action"] = action;
-  answer["product"] = product;
-  answer["quantity"] = quantity;
-  return dump_spaced(answer);
-}
-
 }  // namespace
 
+std::string shop_answer(const std::string& action, const Json& product, const Json& quantity) {
+  Json out = Json::object();
+  out["action"] = action;
+  out["product"] = product;
+  out["quantity"] = quantity;
+  return dump_spaced(out);
+}
+
 std::string predict_shop_rules(std::string_view text, std::string_view lang, const std::vector<std::string>& catalog) {
-  const std::string none = answer_of("none", nullptr, nullptr);
+  const std::string none = shop_answer("none", nullptr, nullptr);
   const ShopWords* known = shop_words(lang);
   std::vector<Word> words = words_of(text);
   if (!known || words.empty() || catalog.empty()) return none;
@@ -321,7 +321,7 @@ std::string predict_shop_rules(std::string_view text, std::string_view lang, con
   if (!action) return none;
   const Json quantity = quantity_of(words, product, *known);
   if (quantity.is_number() && quantity.get<int64_t>() < 1) return none;
-  return answer_of(action, catalog[product.index], quantity);
+  return shop_answer(action, catalog[product.index], quantity);
 }
 
 std::string predict_shop_rules(const Row& row) {

@@ -69,25 +69,6 @@ std::string format_name(const formats::Checkpoint& checkpoint, model::BaseFormat
   return "?";
 }
 
-/// True if all norm weights are exactly 1, as a fresh Llama has them: training moves them.
-bool looks_untrained(const formats::Checkpoint& checkpoint) {
-  for (const auto& name : checkpoint.names()) {
-    if (!name.ends_with("norm.weight")) continue;
-    for (const float value : formats::to_floats(checkpoint.tensor(name)))
-      if (value != 1.0F) return false;
-  }
-  return true;
-}
-
-/// "real" or "random" if slmi.json of the artefact or of its base says so, or the norms give it away; else "".
-std::string weights_origin(const model::ModelFiles& files) {
-  if (fs::is_directory(files.base_path))
-    if (const auto base = formats::read_provenance(files.base_path); base && !base->weights.empty())
-      return base->weights;
-  if (files.provenance && !files.provenance->weights.empty()) return files.provenance->weights;
-  return looks_untrained(*files.checkpoint) ? "random" : "";
-}
-
 /// A model at work on its rows.
 class Measurement {
  public:
@@ -164,7 +145,7 @@ class Measurement {
     f.kind = model::path_kind_name(files.kind);
     f.base = files.base_path.string();
     f.base_fingerprint = files.base.fingerprint;
-    f.weights = weights_origin(files);
+    f.weights = formats::weights_origin(*files.checkpoint, files.provenance);
     f.base_format = format_name(*files.checkpoint, open.load.base_format);
     f.compute = ops::name(open.load.policy.compute);
     f.device = open.load.device.str();

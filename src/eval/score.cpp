@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "slmi/base/error.h"
+#include "slmi/metrics/statistics.h"
 #include "slmi/metrics/summary.h"
 
 namespace slmi::eval {
@@ -32,6 +33,21 @@ report::Part part(const metrics::Part& p) {
 
 Json parsed(const std::string& text) {
   return Json::parse(text, nullptr, /*allow_exceptions=*/false);
+}
+
+report::IntentScore intent_score(const metrics::ClassScore& c) {
+  return {c.support, c.precision, c.recall, c.f1, c.exact_match};
+}
+
+/// How well low log-probabilities tell the rows that are out of scope; absent unless every answer has one.
+std::optional<double> out_of_scope_auroc(const System& system) {
+  std::vector<double> outside, inside;
+  for (size_t i = 0; i < system.answers.size(); ++i) {
+    const auto& log_probability = system.answers[i].log_probability;
+    if (!log_probability) return std::nullopt;
+    (system.scores[i].oos ? outside : inside).push_back(-*log_probability);
+  }
+  return metrics::auroc(outside, inside);
 }
 
 /// Names of the slots that differ, some of them.
@@ -96,12 +112,6 @@ void add_notes(const metrics::Summary& s, const System& system, report::ModelRep
   if (s.without_leaks)
     out.notes.push_back(fmt::format("without the {} rows that training may have seen: exact match {}", s.leaked,
                                     share_text(s.without_leaks->exact_match)));
-  if (s.order_free_match)
-    out.notes.push_back(fmt::format("match in any order of actions: {}", share_text(*s.order_free_match)));
-  if (s.out_of_scope)
-    out.notes.push_back(fmt::format("out of scope: precision {:.3f}, recall {:.3f}, F1 {:.3f} ({} rows)",
-                                    s.out_of_scope->precision, s.out_of_scope->recall, s.out_of_scope->f1,
-                                    s.out_of_scope->support));
   const auto cut = std::count_if(system.answers.begin(), system.answers.end(),
                                  [](const RowAnswer& a) { return !a.complete && !a.answer.empty(); });
   if (cut > 0) out.notes.push_back(fmt::format("{} answers were cut at the longest answer allowed", cut));
@@ -128,13 +138,15 @@ void describe_quality(const System& system, const data::RowSet& set, const Score
   out.n = s.n;
   out.exact_match = interval(s.exact_match);
   out.string_match = interval(s.string_match);
+  out.order_free_match = interval(s.order_free_match);
   out.valid_json = interval(s.valid_json);
   out.intent_accuracy = interval(s.intent_accuracy);
   out.slot_f1 = interval(s.slot_f1);
   out.macro_f1 = interval(s.macro_f1);
   for (const auto& [name, score] : s.fields) out.fields.emplace_back(name, score.value);
-  for (const auto& [name, c] : s.per_intent)
-    out.per_intent.emplace_back(name, report::IntentScore{c.support, c.precision, c.recall, c.f1, c.exact_match});
+  for (const auto& [name, c] : s.per_intent) out.per_intent.emplace_back(name, intent_score(c));
+  if (s.out_of_scope) out.out_of_scope = intent_score(*s.out_of_scope);
+  if (s.out_of_scope) out.out_of_scope_auroc = out_of_scope_auroc(system);
   for (const auto& [name, p] : s.slices) out.slices.emplace_back(name, part(p));
   if (s.without_leaks) out.slices.emplace_back(kWithoutLeaks, part(*s.without_leaks));
   for (const auto& [name, p] : s.languages) out.languages.emplace_back(name, part(p));

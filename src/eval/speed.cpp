@@ -43,6 +43,7 @@ void describe_model(const ModelRun& run, report::ModelReport& out) {
   if (!run.speed.requests.empty()) out.first_request_ms = run.speed.first_request_ms;
   out.rss_anon_bytes = run.rss_anon_bytes;
   out.rss_file_bytes = run.rss_file_bytes;
+  out.rss_peak_bytes = run.rss_peak_bytes;
   out.vram_allocator_bytes = run.vram_allocator_bytes;
   out.vram_device_bytes = run.vram_device_bytes;
   out.notes.push_back(
@@ -50,9 +51,6 @@ void describe_model(const ModelRun& run, report::ModelReport& out) {
                   f.weights.empty() ? "as given: its files do not say where they come from" : f.weights));
   out.notes.push_back(fmt::format("answers of at most {} tokens; all rows in {:.1f} s, {} at once", f.max_new_tokens,
                                   run.speed.accuracy_s, run.speed.accuracy_batch));
-  if (run.rss_peak_bytes)
-    out.notes.push_back(fmt::format("highest resident memory until the requests at batch 1 were done: {:.0f} MiB",
-                                    static_cast<double>(*run.rss_peak_bytes) / (1024.0 * 1024.0)));
 }
 
 }  // namespace slmi::eval

@@ -207,6 +207,21 @@ Json rope_to_json(const LlamaConfig& config) {
           {"rope_type", "llama3"}};
 }
 
+/// Keys that another form of the same fact replaces in what we write, or that would be untrue of it.
+constexpr std::array<std::string_view, 4> kReplacedKeys = {"dtype", "rope_parameters", "_name_or_path", "auto_map"};
+
+/// The keys that to_hf_json does not write from a member.
+Json other_keys_of(const Json& json, const LlamaConfig& config) {
+  const Json written = config.to_hf_json("");
+  Json out = Json::object();
+  for (const auto& item : json.items()) {
+    const bool replaced = std::find(kReplacedKeys.begin(), kReplacedKeys.end(), item.key()) != kReplacedKeys.end();
+    if (!replaced && (!written.contains(item.key()) || item.key() == "initializer_range" || item.key() == "use_cache"))
+      out[item.key()] = item.value();
+  }
+  return out;
+}
+
 Json optional_id(std::optional<int64_t> id) {
   return id ? Json(*id) : Json(nullptr);
 }
@@ -238,6 +253,7 @@ LlamaConfig LlamaConfig::from_hf_json(const Json& json, const std::string& sourc
   read_rope(fields, problems, out);
   if (problems.empty()) check_llama_shape(out, problems);
   problems.throw_if_any();
+  out.other_keys = other_keys_of(json, out);
   return out;
 }
 
@@ -251,30 +267,32 @@ void LlamaConfig::add_generation_config(const Json& json, const std::string& sou
 }
 
 Json LlamaConfig::to_hf_json(const std::string& dtype) const {
-  return {{"architectures", {architecture}},
-          {"attention_bias", false},
-          {"attention_dropout", 0.0},
-          {"bos_token_id", optional_id(bos_token_id)},
-          {"eos_token_id", eos_to_json(eos_token_ids)},
-          {"head_dim", head_dim},
-          {"hidden_act", "silu"},
-          {"hidden_size", hidden_size},
-          {"initializer_range", 0.02},
-          {"intermediate_size", intermediate_size},
-          {"max_position_embeddings", max_position_embeddings},
-          {"mlp_bias", false},
-          {"model_type", "llama"},
-          {"num_attention_heads", num_heads},
-          {"num_hidden_layers", num_layers},
-          {"num_key_value_heads", num_kv_heads},
-          {"pad_token_id", optional_id(pad_token_id)},
-          {"rms_norm_eps", rms_norm_eps},
-          {"rope_scaling", rope_to_json(*this)},
-          {"rope_theta", rope_theta},
-          {"tie_word_embeddings", tie_word_embeddings},
-          {"torch_dtype", dtype},
-          {"use_cache", true},
-          {"vocab_size", vocab_size}};
+  Json out = {{"architectures", {architecture}},
+              {"attention_bias", false},
+              {"attention_dropout", 0.0},
+              {"bos_token_id", optional_id(bos_token_id)},
+              {"eos_token_id", eos_to_json(eos_token_ids)},
+              {"head_dim", head_dim},
+              {"hidden_act", "silu"},
+              {"hidden_size", hidden_size},
+              {"initializer_range", 0.02},
+              {"intermediate_size", intermediate_size},
+              {"max_position_embeddings", max_position_embeddings},
+              {"mlp_bias", false},
+              {"model_type", "llama"},
+              {"num_attention_heads", num_heads},
+              {"num_hidden_layers", num_layers},
+              {"num_key_value_heads", num_kv_heads},
+              {"pad_token_id", optional_id(pad_token_id)},
+              {"rms_norm_eps", rms_norm_eps},
+              {"rope_scaling", rope_to_json(*this)},
+              {"rope_theta", rope_theta},
+              {"tie_word_embeddings", tie_word_embeddings},
+              {"torch_dtype", dtype},
+              {"use_cache", true},
+              {"vocab_size", vocab_size}};
+  out.update(other_keys);
+  return out;
 }
 
 }  // namespace slmi::formats

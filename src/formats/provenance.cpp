@@ -3,6 +3,7 @@
 
 #include "config_fields.h"
 #include "slmi/base/atomic_file.h"
+#include "slmi/formats/checkpoint.h"
 
 namespace slmi::formats {
 namespace {
@@ -59,7 +60,23 @@ std::vector<int64_t> stop_ids_of(const Json& value, Problems& problems) {
   return out;
 }
 
+bool looks_untrained(const Checkpoint& checkpoint) {
+  for (const auto& name : checkpoint.names()) {
+    if (!name.ends_with("norm.weight")) continue;
+    for (const float value : to_floats(checkpoint.tensor(name)))
+      if (value != 1.0F) return false;
+  }
+  return true;
+}
+
 }  // namespace
+
+std::string weights_origin(const Checkpoint& base, const std::optional<Provenance>& artefact) {
+  if (base.kind() == CheckpointKind::HfDirectory)
+    if (const auto own = read_provenance(base.path()); own && !own->weights.empty()) return own->weights;
+  if (artefact && !artefact->weights.empty()) return artefact->weights;
+  return looks_untrained(base) ? "random" : "";
+}
 
 Json Provenance::to_json() const {
   return {{"schema", kProvenanceSchema},
@@ -133,6 +150,8 @@ BaseMatch check_base(const BaseIdentity& made_on, const BaseIdentity& at_hand, c
   compare("architecture", made_on.architecture, at_hand.architecture);
   compare("tokenizer", made_on.tokenizer_hash, at_hand.tokenizer_hash);
   compare("fingerprint of the norm weights", made_on.fingerprint, at_hand.fingerprint);
+  // Neither is said to be made from another model: what the fingerprint says is all there is to say.
+  if (!made_on.lineage && !at_hand.lineage) return BaseMatch::Same;
   if (!made_on.lineage || !at_hand.lineage) return BaseMatch::LineageUnknown;
   compare("lineage", fmt::format("[{}]", fmt::join(*made_on.lineage, ", ")),
           fmt::format("[{}]", fmt::join(*at_hand.lineage, ", ")));

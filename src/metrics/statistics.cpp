@@ -114,6 +114,19 @@ double quantile(std::vector<double> values, double q) {
   return quantile_of_sorted(values, q);
 }
 
+std::optional<double> auroc(std::vector<double> positives, std::vector<double> negatives) {
+  for (const auto* list : {&positives, &negatives})
+    for (const double value : *list) require(!std::isnan(value), ErrorKind::Internal, "auroc: NaN among the values");
+  if (positives.empty() || negatives.empty()) return std::nullopt;
+  std::sort(negatives.begin(), negatives.end());
+  int64_t twice = 0;  // 2 U: pairs won count 2, ties 1
+  for (const double value : positives) {
+    const auto [low, high] = std::equal_range(negatives.begin(), negatives.end(), value);
+    twice += (low - negatives.begin()) + (high - negatives.begin());
+  }
+  return static_cast<double>(twice) / 2 / static_cast<double>(positives.size()) / static_cast<double>(negatives.size());
+}
+
 std::optional<Estimate> bootstrap(int64_t n, const BootstrapOptions& options,
                                   const std::function<double(std::span<const int64_t> rows)>& statistic) {
   require(n > 0 && options.resamples > 0, ErrorKind::Internal, "bootstrap: {} rows, {} resamples", n,

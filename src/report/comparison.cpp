@@ -66,20 +66,24 @@ class Rows {
 
   void heading(std::string title) { heading_ = std::move(title); }
 
-  void add(const std::string& label, const Cell& cell) {
+  void add(const std::string& label, const Cell& cell) { add(label, cell, empty_); }
+  /// The same of what only some sets of rows have: never a row of dashes.
+  void add_if_any(const std::string& label, const Cell& cell) { add(label, cell, EmptyRows::Drop); }
+
+ private:
+  void add(const std::string& label, const Cell& cell, EmptyRows empty) {
     std::vector<std::string> cells = {label};
     bool all_absent = true;
     for (const auto& model : report_.models) {
       cells.push_back(cell(model));
       all_absent = all_absent && cells.back() == "-";
     }
-    if (all_absent && empty_ == EmptyRows::Drop) return;
+    if (all_absent && empty == EmptyRows::Drop) return;
     if (!heading_.empty()) table_.add_heading(heading_);
     heading_.clear();
     table_.add_row(std::move(cells));
   }
 
- private:
   Table& table_;
   const EvalReport& report_;
   EmptyRows empty_;
@@ -120,10 +124,18 @@ void add_quality(Rows& rows, const EvalReport& report) {
   rows.add("rows", [](const ModelReport& m) { return count(m.n); });
   rows.add("exact match", [](const ModelReport& m) { return percent(m.exact_match); });
   rows.add("string match", [](const ModelReport& m) { return percent(m.string_match); });
+  rows.add_if_any("match in any order of actions", [](const ModelReport& m) { return percent(m.order_free_match); });
   rows.add("valid JSON", [](const ModelReport& m) { return percent(m.valid_json); });
   rows.add("intent accuracy", [](const ModelReport& m) { return percent(m.intent_accuracy); });
   rows.add("slot F1", [](const ModelReport& m) { return percent(m.slot_f1); });
   rows.add("macro F1 of intents", [](const ModelReport& m) { return percent(m.macro_f1); });
+  rows.add_if_any("out of scope: precision / recall / F1", [](const ModelReport& m) {
+    if (!m.out_of_scope) return std::string("-");
+    const auto& s = *m.out_of_scope;
+    return percent(s.precision) + " / " + percent(s.recall) + " / " + percent(s.f1) + " of " + count(s.n);
+  });
+  rows.add_if_any("out of scope: AUROC of the log-probability",
+                  [](const ModelReport& m) { return number(m.out_of_scope_auroc); });
   add_parts(rows, report, &ModelReport::slices, "slice");
   add_parts(rows, report, &ModelReport::languages, "language");
 }
@@ -159,6 +171,7 @@ void add_memory(Rows& rows) {
   rows.add("first request", [](const ModelReport& m) { return number(m.first_request_ms, "ms"); });
   rows.add("RSS, anonymous", [](const ModelReport& m) { return bytes(m.rss_anon_bytes); });
   rows.add("RSS, mapped files", [](const ModelReport& m) { return bytes(m.rss_file_bytes); });
+  rows.add("RSS, highest", [](const ModelReport& m) { return bytes(m.rss_peak_bytes); });
   rows.add("VRAM, allocator", [](const ModelReport& m) { return bytes(m.vram_allocator_bytes); });
   rows.add("VRAM, device", [](const ModelReport& m) { return bytes(m.vram_device_bytes); });
 }

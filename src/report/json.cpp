@@ -107,12 +107,15 @@ void describe(V& v, ModelReport& x) {
   v("n", x.n);
   v("exact_match", x.exact_match);
   v.score("string_match", x.string_match);
+  v.score("order_free_match", x.order_free_match);
   v.score("valid_json", x.valid_json);
   v.score("intent_accuracy", x.intent_accuracy);
   v.score("slot_f1", x.slot_f1);
   v.score("macro_f1", x.macro_f1);
   v("fields", x.fields);
   v("per_intent", x.per_intent);
+  v("out_of_scope", x.out_of_scope);
+  v("out_of_scope_auroc", x.out_of_scope_auroc);
   v("slices", x.slices);
   v("languages", x.languages);
   v("confusion", x.confusion);
@@ -125,6 +128,7 @@ void describe(V& v, ModelReport& x) {
   v("first_request_ms", x.first_request_ms);
   v("rss_anon_bytes", x.rss_anon_bytes);
   v("rss_file_bytes", x.rss_file_bytes);
+  v("rss_peak_bytes", x.rss_peak_bytes);
   v("vram_allocator_bytes", x.vram_allocator_bytes);
   v("vram_device_bytes", x.vram_device_bytes);
   v("e2e_samples_ms", x.e2e_samples_ms);

@@ -36,7 +36,7 @@ Tokenizer::Ptr load_file(const fs::path& path, const TokenizerConfig& config) {
   const std::string source = path.string();
   require(!bytes.empty(), ErrorKind::Input, "{}: the file is empty", source);
   if (bytes.starts_with("GGUF")) return Tokenizer::from_gguf(formats::GgufFile::open(path));
-  if (looks_like_tiktoken(bytes)) return read_tiktoken(bytes, source);
+  if (looks_like_tiktoken(bytes)) return read_tiktoken(bytes, source, config);
   const size_t first = bytes.find_first_not_of(" \t\r\n");
   if (first != std::string_view::npos && bytes[first] == '{') return read_tokenizer_json(bytes, source, config);
   // A SentencePiece model is a protobuf message that begins with its first piece: field 1, a message.
@@ -48,6 +48,13 @@ Tokenizer::Ptr load_file(const fs::path& path, const TokenizerConfig& config) {
 }
 
 }  // namespace
+
+fs::path model_file_in(const fs::path& directory) {
+  std::error_code ignored;
+  for (const char* name : {"tokenizer.model", "original/tokenizer.model"})
+    if (fs::exists(directory / name, ignored)) return directory / name;
+  return {};
+}
 
 TokenizerConfig read_tokenizer_config(const fs::path& path) {
   const Json json = read_json_file(path.string());
@@ -71,11 +78,12 @@ Tokenizer::Ptr Tokenizer::load(const fs::path& path) {
   const bool has_config = is_directory || path.filename() == "tokenizer.json" || path.filename() == "tokenizer.model";
   if (has_config && fs::exists(config_path, ignored)) config = read_tokenizer_config(config_path);
   if (!is_directory) return load_file(path, config);
-  const fs::path json = directory / "tokenizer.json", model = directory / "tokenizer.model";
-  const bool has_json = fs::exists(json, ignored), has_model = fs::exists(model, ignored);
+  const fs::path json = directory / "tokenizer.json", model = model_file_in(directory);
+  const bool has_json = fs::exists(json, ignored), has_model = !model.empty();
   if (has_json && !(has_model && says_byte_fallback(json))) return load_file(json, config);
   if (has_model) return load_file(model, config);
-  fail(ErrorKind::Input, "{}: no tokenizer.json and no tokenizer.model in this directory; copy the base's here",
+  fail(ErrorKind::Input,
+       "{}: no tokenizer.json, tokenizer.model or original/tokenizer.model in this directory; copy the base's here",
        path.string());
 }
 
@@ -92,7 +100,7 @@ Tokenizer::Ptr Tokenizer::from_tokenizer_json(std::string_view json, const std::
 }
 
 Tokenizer::Ptr Tokenizer::from_tiktoken(std::string_view bytes, const std::string& source) {
-  return read_tiktoken(bytes, source);
+  return read_tiktoken(bytes, source, {});
 }
 
 }  // namespace slmi::text

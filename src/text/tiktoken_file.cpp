@@ -86,7 +86,7 @@ bool looks_like_tiktoken(std::string_view bytes) {
   return line && decode_base64(line->base64, token);
 }
 
-Tokenizer::Ptr read_tiktoken(std::string_view bytes, const std::string& source) {
+Tokenizer::Ptr read_tiktoken(std::string_view bytes, const std::string& source, const TokenizerConfig& config) {
   auto tokenizer = std::make_shared<BpeTokenizer>(SplitPattern::Llama3, source);
   int32_t count = 0;
   uint64_t line_number = 0;
@@ -119,7 +119,10 @@ Tokenizer::Ptr read_tiktoken(std::string_view bytes, const std::string& source) 
   add_specials(*tokenizer, count);
   tokenizer->set_merges(merges_of_ranks(tokenizer->token_views(static_cast<size_t>(count)), tokenizer->table()),
                         {.whole = WholePiece::Take});
-  tokenizer->set_roles({}, {}, {}, /*wants_bos=*/true);
+  const auto id = [&](const std::optional<std::string>& name) {
+    return name ? tokenizer->special(*name) : std::nullopt;
+  };
+  tokenizer->set_roles(id(config.bos), id(config.eos), id(config.pad), config.add_bos.value_or(true));
   return tokenizer;
 }
 

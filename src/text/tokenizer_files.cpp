@@ -219,6 +219,9 @@ void copy_tokenizer_files(const fs::path& directory, const fs::path& from, const
   if (is_directory) {
     for (const char* name : kVocabularyFiles)
       if (fs::exists(from / name)) copy(from / name, name);
+    // Where there is no other vocabulary, the one that lies a level deeper.
+    if (!fs::exists(directory / "tokenizer.json") && !fs::exists(directory / "tokenizer.model"))
+      copy(model_file_in(from), "tokenizer.model");
   } else {
     const MappedFile file = MappedFile::open(from);
     const std::string_view text = file.text();

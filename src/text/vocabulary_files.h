@@ -17,7 +17,11 @@ struct TokenizerConfig {
 };
 TokenizerConfig read_tokenizer_config(const std::filesystem::path& path);
 
-Tokenizer::Ptr read_tiktoken(std::string_view bytes, const std::string& source);
+/// The vocabulary of a directory that is no tokenizer.json: its tokenizer.model, else the one in original/, where
+/// Llama 3 repositories keep it; empty if it has none.
+std::filesystem::path model_file_in(const std::filesystem::path& directory);
+
+Tokenizer::Ptr read_tiktoken(std::string_view bytes, const std::string& source, const TokenizerConfig& config);
 Tokenizer::Ptr read_tokenizer_json(std::string_view json, const std::string& source, const TokenizerConfig& config);
 Tokenizer::Ptr read_gguf_bpe(const formats::GgufFile& file);
 Tokenizer::Ptr read_gguf_sentencepiece(const formats::GgufFile& file);

@@ -111,6 +111,19 @@ TEST(TokenizerFiles, CopiesKeepTheVocabularyAndReplaceTheTemplate) {
   expect_same(*Tokenizer::load(to), *tokenizer);
 }
 
+TEST(TokenizerFiles, TheOriginalModelIsCopiedWhereThereIsNoOther) {
+  const TemporaryDirectory folder;
+  std::filesystem::create_directories(folder.path() / "from/original");
+  folder.write("from/original/tokenizer.model", read_file(golden_path("tiny_llama3.model")));
+  const auto tokenizer = Tokenizer::load(folder.path() / "from");
+  const auto chat = ChatTemplate::load("llama3", *tokenizer);
+  copy_tokenizer_files(folder.path() / "a", folder.path() / "from", chat);
+  expect_same(*Tokenizer::load(folder.path() / "a"), *tokenizer);
+  folder.write("from/tokenizer.json", read_file(golden_path("tiny_llama3.json")));
+  copy_tokenizer_files(folder.path() / "b", folder.path() / "from", chat);
+  EXPECT_FALSE(std::filesystem::exists(folder.path() / "b/tokenizer.model"));
+}
+
 TEST(TokenizerFiles, ASingleFileIsCopiedUnderTheNameOfItsKind) {
   const TemporaryDirectory folder;
   const auto tokenizer = Tokenizer::load(golden_path("tiny_llama3.model"));

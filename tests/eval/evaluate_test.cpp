@@ -109,6 +109,8 @@ TEST_F(EvaluateTest, ReportHasTheNamesThatChecksRelyOn) {
   EXPECT_GT(a["requests_per_s"]["1"].get<double>(), 0.0);
   EXPECT_GT(a["requests_per_s"]["8"].get<double>(), 0.0);
   EXPECT_GT(a["rss_anon_bytes"].get<int64_t>(), 0);
+  EXPECT_GE(a["rss_peak_bytes"].get<int64_t>(), a["rss_anon_bytes"].get<int64_t>());
+  EXPECT_TRUE(a["out_of_scope"].is_null());
   EXPECT_EQ(a["weights"], "random");
   EXPECT_EQ(a["template"], "llama3");
   EXPECT_EQ(a["tokenizer_sha256"].get<std::string>().size(), 64U);
@@ -117,6 +119,52 @@ TEST_F(EvaluateTest, ReportHasTheNamesThatChecksRelyOn) {
   EXPECT_FALSE(json["machine"]["cpu"].get<std::string>().empty());
   EXPECT_FALSE(json["build"]["libtorch"].get<std::string>().empty());
   for (const char* name : {"report.md", "report.html"}) EXPECT_GT(fs::file_size(dir_ / "out" / name), 1000U) << name;
+}
+
+// Several actions in any order, out of scope as a class, and the log-probability as a sign of it: of another system's
+// answers, all worked out by hand.
+TEST(EvaluateScores, OrderFreeMatchAndOutOfScopeHaveFieldsOfTheirOwn) {
+  const TempDir dir("scores");
+  const std::string none = R"({"action": "none", "product": null})", add = R"({"action": "add", "product": "milk"})";
+  const std::string both = R"([{"action": "add", "product": "milk"}, {"action": "remove", "product": "tea"}])";
+  const std::string swapped = R"([{"action": "remove", "product": "tea"}, {"action": "add", "product": "milk"}])";
+  std::vector<Json> rows, answers;
+  const auto row = [&](const std::string& expected, bool oos, const std::string& answer, double log_probability) {
+    const std::string id = fmt::format("r{}", rows.size());
+    rows.push_back({{"id", id}, {"text", "request " + id}, {"answer", expected}, {"oos", oos}});
+    answers.push_back({{"id", id}, {"answer", answer}, {"log_probability", log_probability}});
+  };
+  row(add, false, add, -0.1);
+  row(add, false, none, -0.5);  // taken for out of scope
+  row(both, false, both, -0.2);
+  row(both, false, swapped, -0.3);
+  row(none, true, none, -0.4);
+  row(none, true, none, -0.9);
+  row(none, true, add, -0.05);  // out of scope, not seen
+  write_lines(dir / "rows.jsonl", rows);
+  write_lines(dir / "answers.jsonl", answers);
+  EvaluateOptions options;
+  options.predictions = {{"other", dir / "answers.jsonl"}};
+  options.rows.files = {dir / "rows.jsonl"};
+  options.baselines = Baselines::None;
+  options.out = dir / "out";
+  evaluate(options);
+  const Json model = read_json_file((dir / "out/report.json").string())["models"][0];
+  EXPECT_DOUBLE_EQ(model["exact_match"]["value"].get<double>(), 4.0 / 7);
+  EXPECT_DOUBLE_EQ(model["order_free_match"].get<double>(), 1.0);  // of two rows
+  const Json& outside = model["out_of_scope"];
+  EXPECT_EQ(outside["n"], 3);
+  EXPECT_DOUBLE_EQ(outside["precision"].get<double>(), 2.0 / 3);
+  EXPECT_DOUBLE_EQ(outside["recall"].get<double>(), 2.0 / 3);
+  EXPECT_DOUBLE_EQ(outside["f1"].get<double>(), 2.0 / 3);
+  EXPECT_DOUBLE_EQ(outside["exact_match"].get<double>(), 2.0 / 3);
+  EXPECT_DOUBLE_EQ(model["out_of_scope_auroc"].get<double>(), 7.0 / 12);  // -0.9 below 4 of 4, -0.4 below 3, -0.05 none
+  EXPECT_TRUE(model["rss_peak_bytes"].is_null());
+
+  // Without a log-probability of each answer there is nothing to draw the curve of.
+  answers[0].erase("log_probability");
+  write_lines(dir / "answers.jsonl", answers);
+  EXPECT_FALSE(evaluate(options).models.at(0).out_of_scope_auroc.has_value());
 }
 
 TEST_F(EvaluateTest, WritesEveryAnswer) {

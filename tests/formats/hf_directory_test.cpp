@@ -160,6 +160,7 @@ TEST(Provenance, BasesAreCompared) {
   other.lineage.reset();
   EXPECT_EQ(check_base(base, other, "adapter", "dir"), BaseMatch::LineageUnknown);
   EXPECT_EQ(check_base(other, base, "adapter", "dir"), BaseMatch::LineageUnknown);
+  EXPECT_EQ(check_base(other, other, "adapter", "dir"), BaseMatch::Same);  // pristine: nothing to note
   const auto refused = [&](const BaseIdentity& at_hand, const std::string& what) {
     expect_input_error({"adapter", "dir", what, "base/dir"}, [&] { check_base(base, at_hand, "adapter", "dir"); });
   };

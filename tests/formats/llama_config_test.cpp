@@ -159,6 +159,25 @@ TEST(LlamaConfig, ReportsAllProblemsAtOnce) {
   expect_input_error({"dir/config.json", "array; expected an object"}, [&] { read(Json::array()); });
 }
 
+TEST(LlamaConfig, KeysThatMeanNothingHereAreKept) {
+  Json json = llama32();
+  json["pretraining_tp"] = 1;
+  json["initializer_range"] = 0.01;
+  json["transformers_version"] = "4.45.0.dev0";
+  json["use_cache"] = false;
+  json["_name_or_path"] = "somewhere/else";
+  json["auto_map"] = {{"AutoModel", "code.Model"}};
+  json.erase("torch_dtype");
+  json["dtype"] = "bfloat16";
+  const auto c = read(json);
+  const Json written = c.to_hf_json("float16");
+  for (const char* key : {"pretraining_tp", "initializer_range", "transformers_version", "use_cache"})
+    EXPECT_EQ(written.at(key), json.at(key)) << key;
+  for (const char* key : {"_name_or_path", "auto_map", "dtype"}) EXPECT_FALSE(written.contains(key)) << key;
+  EXPECT_EQ(written.at("torch_dtype"), "float16");
+  EXPECT_EQ(read(written).to_hf_json("float16"), written);
+}
+
 TEST(LlamaConfig, WritesWhatItReads) {
   for (Json j : {llama32(), smallest()}) {
     const auto c = read(j);

@@ -7,6 +7,7 @@
 
 #include "../base/expect_error.h"
 #include "slmi/base/json.h"
+#include "slmi/base/random.h"
 
 namespace slmi::metrics {
 namespace {
@@ -144,6 +145,24 @@ TEST(Statistics, SmallestDropByHand) {
   EXPECT_DOUBLE_EQ(smallest_drop(700, 10).value(), 8.0 / 700);       // 9 to 1: 22 / 1024; 8 to 2 is 0.109
   EXPECT_DOUBLE_EQ(smallest_drop(700, 10, 0.2).value(), 6.0 / 700);  // 8 to 2
   SLMI_EXPECT_ERROR(Internal, "3 of 2 rows", smallest_drop(2, 3));
+}
+
+TEST(Statistics, AurocEqualsCountingPairs) {
+  EXPECT_DOUBLE_EQ(auroc({3, 4}, {1, 2}).value(), 1.0);
+  EXPECT_DOUBLE_EQ(auroc({1, 2}, {3, 4}).value(), 0.0);
+  EXPECT_DOUBLE_EQ(auroc({1, 1, 1}, {1, 1}).value(), 0.5);
+  EXPECT_DOUBLE_EQ(auroc({0.8, 0.4}, {0.6, 0.4, 0.1}).value(), 4.5 / 6);  // 3 won; 1 won, a tie, one lost
+  EXPECT_FALSE(auroc({}, {1}).has_value());
+  EXPECT_FALSE(auroc({1}, {}).has_value());
+  SLMI_EXPECT_ERROR(Internal, "NaN", auroc({std::nan("")}, {1}));
+  slmi::Random random(5);
+  std::vector<double> positives, negatives;
+  for (int i = 0; i < 60; ++i) positives.push_back(static_cast<double>(random.below(20)) + 3);
+  for (int i = 0; i < 90; ++i) negatives.push_back(static_cast<double>(random.below(20)));
+  double won = 0;
+  for (const double p : positives)
+    for (const double n : negatives) won += p > n ? 1.0 : p == n ? 0.5 : 0.0;
+  EXPECT_NEAR(auroc(positives, negatives).value(), won / 5400, 1e-15);
 }
 
 TEST(Statistics, ComparePaired) {

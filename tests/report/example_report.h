@@ -58,6 +58,9 @@ inline EvalReport example_report() {
                       {"GetWeather", {104, 0.98, 0.99, 0.985, {}}}};
   tuned.slices = {{"test_iid", {400, {0.7, 0.65, 0.74}}}, {"test_verb", {300, {0.61, {}, {}}}}};
   tuned.languages = {{"en", {700, {0.663, 0.627, 0.697}}}};
+  tuned.order_free_match = Interval{0.7, 0.66, 0.73};
+  tuned.out_of_scope = IntentScore{90, 0.91, 0.82, 0.863, 0.8};
+  tuned.out_of_scope_auroc = 0.93;
   tuned.confusion = Confusion{{"AddToPlaylist", "BookRestaurant", "GetWeather"},
                               {"AddToPlaylist", "BookRestaurant", "GetWeather", "(not JSON)"},
                               {{100, 0, 0, 0}, {1, 95, 1, 1}, {0, 1, 103, 0}}};
@@ -74,6 +77,7 @@ inline EvalReport example_report() {
   tuned.first_request_ms = 340;
   tuned.rss_anon_bytes = 212 << 20;
   tuned.rss_file_bytes = 98 << 20;
+  tuned.rss_peak_bytes = 320 << 20;
   tuned.errors = {{"7",
                    "book <script>alert(1)</script> for 4",
                    "{\"intent\": \"BookRestaurant\"}",

@@ -71,6 +71,11 @@ TEST(ReportJson, HoldsTheNamesThatChecksRelyOn) {
   EXPECT_EQ(m["per_intent"]["BookRestaurant"]["recall"], 0.97);
   EXPECT_EQ(m["slices"]["test_iid"].dump(), R"({"n":400,"exact_match":0.7,"low":0.65,"high":0.74})");
   EXPECT_EQ(m["languages"]["en"]["exact_match"], 0.663);
+  EXPECT_EQ(m["order_free_match"], 0.7);
+  EXPECT_EQ(m["intervals"]["order_free_match"].dump(), R"({"low":0.66,"high":0.73})");
+  EXPECT_EQ(m["out_of_scope"].dump(), R"({"n":90,"precision":0.91,"recall":0.82,"f1":0.863,"exact_match":0.8})");
+  EXPECT_EQ(m["out_of_scope_auroc"], 0.93);
+  EXPECT_EQ(m["rss_peak_bytes"], 320 << 20);
   EXPECT_EQ(m["latency_ms"]["ttft"]["p50"], 41.0);
   EXPECT_EQ(m["latency_ms"]["tpot"]["p90"], 9.9);
   EXPECT_EQ(m["latency_ms"]["e2e"]["p95"], 498.0);
@@ -161,6 +166,7 @@ TEST(ReportMarkdown, GoldenText) {
 | first request | - | - |
 | RSS, anonymous | 512 B | 512 B |
 | RSS, mapped files | - | - |
+| RSS, highest | - | - |
 | VRAM, allocator | - | - |
 | VRAM, device | - | - |
 
@@ -196,6 +202,15 @@ model  against  rows both answered  lost  gained  p (exact McNemar)  smallest vi
 -----  -------  ------------------  ----  ------  -----------------  ---------------------
 b|c    a                     1,200   310      10             0.0312                  2.0 %
 )");
+}
+
+TEST(ReportMarkdown, RowsOfSomeSetsOnlyAreShownWhereTheyApply) {
+  const std::string with = to_markdown(example_report()), without = to_markdown(small_report());
+  for (const char* row : {"| match in any order of actions | - | 70.0 % (66.0–73.0) | - |",
+                          "| out of scope: precision / recall / F1 | - | 91.0 % / 82.0 % / 86.3 % of 90 | - |",
+                          "| out of scope: AUROC of the log-probability | - | 0.930 | - |"})
+    EXPECT_NE(with.find(row), std::string::npos) << row;
+  for (const char* part : {"any order", "out of scope"}) EXPECT_EQ(without.find(part), std::string::npos) << part;
 }
 
 TEST(ReportCsv, OneLineAModel) {

@@ -136,6 +136,22 @@ TEST(Tokenizer, DirectoryUsesTokenizerJsonAndItsConfiguration) {
   EXPECT_FALSE(tokenizer->wants_bos());
 }
 
+// Llama 3's repositories keep the tiktoken file one level deeper; tokenizer_config.json says of it what it says of the
+// other form.
+TEST(Tokenizer, DirectoryWithoutTokenizerJsonUsesTheOriginalModel) {
+  const TemporaryDirectory folder;
+  std::filesystem::create_directories(folder.path() / "original");
+  folder.write("original/tokenizer.model", read_file(golden_path("tiny_llama3.model")));
+  const auto plain = Tokenizer::load(folder.path());
+  EXPECT_EQ(plain->hash(), Tokenizer::load(golden_path("tiny_llama3.model"))->hash());
+  EXPECT_EQ(plain->eos_id(), plain->special("<|end_of_text|>"));
+  EXPECT_TRUE(plain->wants_bos());
+  folder.write("tokenizer_config.json", R"({"eos_token": "<|eot_id|>", "add_bos_token": false})");
+  const auto configured = Tokenizer::load(folder.path());
+  EXPECT_EQ(configured->eos_id(), configured->special("<|eot_id|>"));
+  EXPECT_FALSE(configured->wants_bos());
+}
+
 TEST(Tokenizer, DirectoryOfASentencePieceModelUsesTheModelFile) {
   const TemporaryDirectory folder;
   folder.write("tokenizer.json", R"({"model": {"type": "BPE", "byte_fallback" : true, "vocab": {"a": 0}}})");

@@ -6,12 +6,15 @@
 #include <string_view>
 #include <vector>
 
+#include "slmi/base/json.h"
 #include "slmi/data/row.h"
 
 namespace slmi::data {
 
-/// The answer string that the rules give: `{"action": "add", "product": "...", "quantity": 2}`, with nulls and the
-/// action `none` where they see no order.
+/// An answer string of the shop set: `{"action": "add", "product": "...", "quantity": 2}`.
+std::string shop_answer(const std::string& action, const Json& product, const Json& quantity);
+
+/// The answer string that the rules give, with nulls and the action `none` where they see no order.
 ///
 /// Action    the verbs of the training templates (English, German, Spanish), one typing error allowed; none of those
 ///           kept for `test_verb`. A negation or a "would have" of the training templates means no order.

@@ -44,6 +44,7 @@ struct LlamaConfig {
   std::optional<int64_t> bos_token_id, pad_token_id;
   std::vector<int64_t> eos_token_ids;  // the config's number or list; may be empty
   std::string torch_dtype;             // "bfloat16", ... as the config says; empty if it does not (or GGUF)
+  Json other_keys = Json::object();    // of config.json: what nothing is computed from, kept for to_hf_json
 
   /// Reads config.json. Accepts `rope_scaling` with `rope_type` or `type`, and transformers 5's `rope_parameters`;
   /// `torch_dtype` or `dtype`. What this program does not compute (another model_type or activation, biases, sliding
@@ -57,9 +58,10 @@ struct LlamaConfig {
   /// Adds the stop ids that generation_config.json names and config.json does not. @throws Error{Input}.
   void add_generation_config(const Json& json, const std::string& source);
 
-  /// A config.json for a model that we write: readable by transformers 4 and 5. Divisors are written as the llama3 rule
-  /// if they come from one (to 1e-5). @param dtype "bfloat16", "float16" or "float32". @throws Error{Usage} if they do
-  /// not.
+  /// A config.json for a model that we write: readable by transformers 4 and 5; keys of the one that was read which
+  /// mean nothing here (initializer_range, transformers_version, ...) are kept, but not those that name the original's
+  /// path or code. Divisors are written as the llama3 rule if they come from one (to 1e-5). @param dtype "bfloat16",
+  /// "float16" or "float32". @throws Error{Usage} if they do not.
   Json to_hf_json(const std::string& dtype) const;
 
   /// head_dim / 2 inverse frequencies in f32, computed as transformers does (modeling_rope_utils.py: f32 powers, f32

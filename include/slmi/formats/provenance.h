@@ -41,14 +41,20 @@ struct Provenance {
   static Provenance from_json(const Json& json, const std::string& source);
 };
 
+class Checkpoint;
+/// Provenance::weights of a base: "real" or "random" if the slmi.json of the base says so, else what the artefact made
+/// on it says (absent: nothing), else "random" if all norm weights are exactly 1, as a fresh Llama has them (training
+/// moves them), else "": not known.
+std::string weights_origin(const Checkpoint& base, const std::optional<Provenance>& artefact);
+
 /// Writes `directory`/slmi.json atomically.
 void write_provenance(const std::filesystem::path& directory, const Provenance& provenance);
 /// Empty if the directory has no slmi.json: files of other tools carry none.
 std::optional<Provenance> read_provenance(const std::filesystem::path& directory);
 
 enum class BaseMatch {
-  Same,            // fingerprint and lineage agree
-  LineageUnknown,  // fingerprint agrees; one side does not know its lineage: a note to the user
+  Same,            // fingerprint and lineage agree, or neither side names a lineage
+  LineageUnknown,  // fingerprint agrees; one side names a lineage and the other does not: a note to the user
 };
 /// Compares the base that an artefact was made on with the one at hand. @throws Error{Input} that says what contradicts
 /// (architecture, tokenizer, fingerprint or lineage), with `artefact` and `base_path` in the message.

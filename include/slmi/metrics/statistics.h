@@ -37,6 +37,10 @@ double quantile(std::vector<double> values, double q);
 /// The same of values that are sorted already.
 double quantile_of_sorted(std::span<const double> values, double q);
 
+/// Area under the ROC curve: the chance that one of `positives` is above one of `negatives`, a tie counting half
+/// (Mann-Whitney U / (n m)). Absent if either is empty. @throws Error{Internal} for NaN. Cost O((n + m) log(n + m)).
+std::optional<double> auroc(std::vector<double> positives, std::vector<double> negatives);
+
 struct BootstrapOptions {
   uint64_t seed = 0;
   int64_t resamples = 1000;

@@ -88,10 +88,14 @@ struct ModelReport {
   int64_t n = 0;
   Interval exact_match;                  // of the parsed JSON
   std::optional<Interval> string_match;  // of the text
+  // Of the rows that expect several actions: equal in any order.
+  std::optional<Interval> order_free_match;
   std::optional<Interval> valid_json;
   std::optional<Interval> intent_accuracy, slot_f1, macro_f1;
   Named<double> fields;  // accuracy of each field, 0..1
   Named<IntentScore> per_intent;
+  std::optional<IntentScore> out_of_scope;   // out-of-scope rows as one class; absent without any
+  std::optional<double> out_of_scope_auroc;  // of the answer's log-probability: lower ones should be out of scope
   Named<Part> slices, languages;
   std::optional<Confusion> confusion;
   std::optional<Against> against;
@@ -102,7 +106,8 @@ struct ModelReport {
   Named<double> requests_per_s;  // by batch size: "1", "8", "32"
   std::optional<double> load_s, first_request_ms;
   std::optional<int64_t> rss_anon_bytes, rss_file_bytes, vram_allocator_bytes, vram_device_bytes;
-  std::vector<Example> errors;  // the worst ones
+  std::optional<int64_t> rss_peak_bytes;  // until the requests at batch 1 were done
+  std::vector<Example> errors;            // the worst ones
   std::vector<std::string> notes;
 };
 

@@ -39,8 +39,10 @@ class Tokenizer {
   using Ptr = std::shared_ptr<const Tokenizer>;
 
   /// Loads, by content and not by name, from
-  ///   a directory       its tokenizer.json, else its tokenizer.model (bos, eos, pad: tokenizer_config.json if there;
-  ///                     the .model also where the tokenizer.json is a SentencePiece vocabulary with byte_fallback);
+  ///   a directory       its tokenizer.json, else its tokenizer.model, else its original/tokenizer.model (bos, eos,
+  ///   pad:
+  ///                     tokenizer_config.json if there; the .model also where the tokenizer.json is a SentencePiece
+  ///                     vocabulary with byte_fallback);
   ///   tokenizer.json    byte-level BPE with the pre-tokenizers of Llama 3, GPT-2 or SmolLM;
   ///   tiktoken .model   Llama 3's form: lines "base64 rank", then 256 special tokens (llama-models tokenizer.py);
   ///   SentencePiece .model;
