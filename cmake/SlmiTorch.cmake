@@ -66,3 +66,8 @@ target_include_directories(slmi_torch INTERFACE $<BUILD_INTERFACE:${CMAKE_BINARY
 # The wheel's libtorch.so and libtorch_cpu.so export pieces of an old libstdc++ that they were built with, std::filesystem's
 # remove_all among them, which crashes. The system's libstdc++ must be found first, so it is named first.
 target_link_options(slmi_torch INTERFACE "SHELL:-Wl,--push-state,--no-as-needed -lstdc++ -Wl,--pop-state")
+
+# at::parallel_for is a template: compiled without OpenMP it runs its body on one thread, silently. libtorch's libgomp is the
+# one that the program loads, by its name.
+target_compile_options(slmi_torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
+target_link_libraries(slmi_torch INTERFACE gomp)

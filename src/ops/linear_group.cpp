@@ -31,6 +31,7 @@ void LinearGroup::attach(std::vector<LoraPair> adapters) {
   for (const auto& lora : adapters_)
     if (lora.a.defined()) total_rank_ += lora.a.size(0);
   resident_.reset();
+  gemm_ = {};
   refresh_adapters();
 }
 
@@ -51,14 +52,20 @@ void LinearGroup::refresh_adapters() {
     }
   }
   if (residency_ == Residency::Transient) return;
+  if (GemmWeights::fit(compute_, device, n_, k_, total_rank_)) return refresh_packed();
   if (resident_.defined()) return write_update_columns(resident_);
   residency_ = Residency::Transient;  // weight() then builds the whole matrix
   resident_ = weight();
   residency_ = Residency::Resident;
 }
 
-at::Tensor LinearGroup::weight() const {
-  if (residency_ == Residency::Resident) return resident_;
+void LinearGroup::refresh_packed() {
+  if (!gemm_.has_forward()) gemm_.pack_forward(base_weight().narrow(1, 0, k_), total_rank_);
+  if (total_rank_ > 0) gemm_.set_adapters(a_, scaled_b());
+}
+
+/// [N, K + total rank] in the compute type, the last columns not yet written.
+at::Tensor LinearGroup::base_weight() const {
   const auto options = at::TensorOptions().dtype(scalar_type(compute_)).device(matrices_.front().device());
   const at::Tensor weight = at::empty({n_, input_width()}, options);
   int64_t row = 0;
@@ -66,11 +73,33 @@ at::Tensor LinearGroup::weight() const {
     m.dequantize_into(weight.narrow(0, row, m.n()).narrow(1, 0, k_));
     row += m.n();
   }
+  return weight;
+}
+
+at::Tensor LinearGroup::weight() const {
+  if (residency_ == Residency::Resident) return resident_;
+  const at::Tensor weight = base_weight();
   if (total_rank_ > 0) {
     weight.narrow(1, k_, total_rank_).zero_();
     write_update_columns(weight);
   }
   return weight;
+}
+
+/// s*B of all adapters, block-diagonal: [N, total rank].
+at::Tensor LinearGroup::scaled_b() const {
+  const at::Tensor out = at::zeros({n_, total_rank_}, a_.options());
+  int64_t row = 0, column = 0;
+  for (size_t i = 0; i < matrices_.size(); ++i) {
+    const auto& lora = adapters_[i];
+    if (lora.a.defined()) {
+      const int64_t rank = lora.a.size(0);
+      out.narrow(0, row, matrices_[i].n()).narrow(1, column, rank).copy_(lora.b * lora.scale);
+      column += rank;
+    }
+    row += matrices_[i].n();
+  }
+  return out;
 }
 
 void LinearGroup::write_update_columns(const at::Tensor& weight) const {
@@ -96,11 +125,17 @@ void LinearGroup::fill_update_input(const at::Tensor& x_ext, const DropoutContex
   if (total_rank_ == 0) return;
   at::Tensor x = x_ext.narrow(1, 0, k_);
   if (dropout != nullptr) x = dropped(x, *dropout);
+  if (gemm_.has_forward()) return gemm_.update_input(x, x_ext);
   at::Tensor u = x_ext.narrow(1, k_, total_rank_);
   at::mm_out(u, x, a_.t());
 }
 
 void LinearGroup::forward(const at::Tensor& x_ext, const at::Tensor& y, const DropoutContext* dropout) const {
+  if (gemm_.has_forward()) {
+    if (dropout == nullptr) return gemm_.forward(x_ext, y, GemmWeights::Fill::UpdateInput);
+    fill_update_input(x_ext, dropout);
+    return gemm_.forward(x_ext, y, GemmWeights::Fill::Nothing);
+  }
   fill_update_input(x_ext, dropout);
   at::Tensor out = y;
   at::mm_out(out, x_ext, weight().t());
@@ -108,8 +143,14 @@ void LinearGroup::forward(const at::Tensor& x_ext, const at::Tensor& y, const Dr
 
 at::Tensor LinearGroup::backward(const at::Tensor& dy, const at::Tensor& x_ext, const DropoutContext* dropout,
                                  InputGradient wanted) const {
+  at::Tensor du;
+  if (gemm_.has_forward()) {
+    const at::Tensor dx = packed_backward(dy, dropout, wanted, du);
+    if (total_rank_ > 0) accumulate(dy, du, x_ext, dropout);
+    return dx;
+  }
   const at::Tensor w = weight();
-  at::Tensor du, dx;
+  at::Tensor dx;
   if (wanted == InputGradient::Wanted) {
     const at::Tensor dx_ext = at::mm(dy, w);
     dx = dx_ext.narrow(1, 0, k_);
@@ -118,7 +159,24 @@ at::Tensor LinearGroup::backward(const at::Tensor& dy, const at::Tensor& x_ext, 
     du = at::mm(dy, w.narrow(1, k_, total_rank_));
   }
   if (total_rank_ == 0) return dx;
+  accumulate(dy, du, x_ext, dropout);
+  if (!dx.defined()) return dx;
+  if (dropout == nullptr) return at::addmm(dx, du, a_);
+  return dx + dropped(at::mm(du, a_), *dropout);
+}
 
+at::Tensor LinearGroup::packed_backward(const at::Tensor& dy, const DropoutContext* dropout, InputGradient wanted,
+                                        at::Tensor& du) const {
+  if (total_rank_ > 0) du = gemm_.update_gradient(dy);
+  if (wanted == InputGradient::Unwanted) return {};
+  if (!gemm_.has_backward()) gemm_.pack_backward(base_weight().narrow(1, 0, k_));
+  if (dropout == nullptr || total_rank_ == 0) return gemm_.input_gradient(dy, du);
+  return gemm_.input_gradient(dy, {}) + dropped(at::mm(du, a_), *dropout);
+}
+
+/// Adds to the gradients of all adapters, given that of u = x A^T.
+void LinearGroup::accumulate(const at::Tensor& dy, const at::Tensor& du, const at::Tensor& x_ext,
+                             const DropoutContext* dropout) const {
   at::Tensor x = x_ext.narrow(1, 0, k_);
   if (dropout != nullptr) x = dropped(x, *dropout);
   const at::Tensor da = at::mm(du.t(), x);
@@ -135,12 +193,6 @@ at::Tensor LinearGroup::backward(const at::Tensor& dy, const at::Tensor& x_ext, 
     }
     out_column += n;
   }
-  if (!dx.defined()) return dx;
-  if (dropout == nullptr) return at::addmm(dx, du, a_);
-  const at::Tensor update = at::mm(du, a_);
-  const at::Tensor masked = at::empty_like(update);
-  apply_dropout(update, *dropout, site_number(sites_.front()), masked);
-  return dx + masked;
 }
 
 }  // namespace slmi::ops

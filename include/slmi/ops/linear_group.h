@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "slmi/ops/dropout.h"
+#include "slmi/ops/gemm_weights.h"
 #include "slmi/ops/packed_matrix.h"
 #include "slmi/ops/tensor.h"
 
@@ -58,7 +59,14 @@ class LinearGroup {
                       InputGradient wanted) const;
 
  private:
+  at::Tensor base_weight() const;
   at::Tensor weight() const;
+  at::Tensor scaled_b() const;
+  void refresh_packed();
+  at::Tensor packed_backward(const at::Tensor& dy, const DropoutContext* dropout, InputGradient wanted,
+                             at::Tensor& du) const;
+  void accumulate(const at::Tensor& dy, const at::Tensor& du, const at::Tensor& x_ext,
+                  const DropoutContext* dropout) const;
   void write_update_columns(const at::Tensor& weight) const;
   at::Tensor dropped(const at::Tensor& x, const DropoutContext& dropout) const;
 
@@ -70,6 +78,8 @@ class LinearGroup {
   std::vector<LoraPair> adapters_;
   at::Tensor a_;         // [total rank, K], compute type: the adapters' A stacked
   at::Tensor resident_;  // [N, K + total rank]
+  // In place of resident_ where the machine has fast packed products; the backward form is made at the first use.
+  mutable GemmWeights gemm_;
 };
 
 }  // namespace slmi::ops
