@@ -26,8 +26,8 @@ std::string instruction_for(const std::vector<std::string>& catalog, std::string
   std::string out(system_text.empty() ? kCatalogInstruction : system_text);
   out += "\nProducts: ";
   for (size_t i = 0; i < catalog.size(); ++i) {
-    if (i > 0) out += "; ";
-    out += catalog[i];
+    if (i > 0) out += ", ";
+    out += dump_spaced(Json(catalog[i]));
   }
   return out;
 }

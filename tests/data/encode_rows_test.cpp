@@ -61,7 +61,7 @@ TEST(EncodeRows, ListsAreSharedPrefixesAndAnswersTargets) {
 
   std::vector<int32_t> prefix{kBos};
   add_header(prefix, "system");
-  add_text(prefix, std::string(kCatalogInstruction) + "\nProducts: Tea; Milk");
+  add_text(prefix, std::string(kCatalogInstruction) + "\nProducts: \"Tea\", \"Milk\"");
   prefix.push_back(kEndOfTurn);
   add_header(prefix, "user");
   EXPECT_EQ(dataset.prefix_id(0), 0);

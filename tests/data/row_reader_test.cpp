@@ -61,11 +61,14 @@ TEST(RowReader, CatalogueBecomesTheSystemTurn) {
   const Row row = only_row(line);
   ASSERT_EQ(row.messages.size(), 2u);
   EXPECT_EQ(row.messages[0].role, "system");
-  EXPECT_EQ(row.messages[0].content, std::string(kCatalogInstruction) + "\nProducts: Oat milk 1 l; Tea");
+  EXPECT_EQ(row.messages[0].content, std::string(kCatalogInstruction) + "\nProducts: \"Oat milk 1 l\", \"Tea\"");
   EXPECT_EQ(row.messages[1].role, "user");
   EXPECT_EQ(row.messages[1].content, "two oat milks");
-  EXPECT_EQ(only_row(line, {.system_text = "Do it."}).messages[0].content, "Do it.\nProducts: Oat milk 1 l; Tea");
+  EXPECT_EQ(only_row(line, {.system_text = "Do it."}).messages[0].content,
+            "Do it.\nProducts: \"Oat milk 1 l\", \"Tea\"");
   EXPECT_EQ(only_row(R"({"text":"q","answer":"x"})", {.system_text = "Do it."}).messages[0].content, "Do it.");
+  const std::string quoted = R"({"text":"q","answer":"x","catalog":["12\" pizza é"]})";
+  EXPECT_EQ(only_row(quoted, {.system_text = "Do it."}).messages[0].content, "Do it.\nProducts: \"12\\\" pizza é\"");
 }
 
 TEST(RowReader, ChatTakesTheLastAnswer) {

@@ -166,6 +166,35 @@ TEST_F(Resume, IgnoresACheckpointCutShort) {
   EXPECT_EQ(differences(run, alone()), kNone);
 }
 
+TEST_F(Resume, CheckpointsAreInTheOrderOfTheirSteps) {
+  const fs::path checkpoints = here_ / "run/checkpoints";
+  for (const char* name : {"step-1000000", "step-999999", "step-000020", "step-000020.new", "step-000100",
+                           "step-000100.tmp", "step-x", "step-", "step--00001", "notes"})
+    fs::create_directories(checkpoints / name);
+  std::vector<std::string> names;
+  for (const auto& path : list_checkpoints(here_ / "run")) names.push_back(path.filename());
+  EXPECT_EQ(names,
+            (std::vector<std::string>{"step-000020", "step-000020.new", "step-000100", "step-999999", "step-1000000"}));
+}
+
+TEST_F(Resume, TakesTheNewCheckpointOfAReplacementCutShort) {
+  const fs::path run = here_ / "run";
+  Process first;
+  add_validation(first);
+  first.hooks.on_step = [](const StepRecord& r, int64_t) {
+    if (r.step == 6) throw std::runtime_error("power cut");
+  };
+  EXPECT_THROW(first.train_into(run), std::runtime_error);
+  // The old one half removed, the new one not yet under its name: where the system cannot exchange the two.
+  const fs::path old = run / "checkpoints/step-000004", fresh = run / "checkpoints/step-000004.new";
+  fs::copy(old, fresh);
+  fs::remove(old / "state.json");
+  Process last;
+  add_validation(last);
+  EXPECT_EQ(last.train_into(run).resumed_from, 4);
+  EXPECT_EQ(differences(run, alone()), kNone);
+}
+
 TEST_F(Resume, AFinishedRunIsLeftAsItIs) {
   const fs::path run = here_ / "run";
   fs::copy(alone(), run, fs::copy_options::recursive);

@@ -51,7 +51,9 @@ std::string place_of(const RowSet& set, const Row& row);
 extern const std::string_view kCatalogInstruction;
 
 /// Content of the system turn: `system_text` for rows without a catalogue (empty: no system turn). With a catalogue:
-/// `system_text` (kCatalogInstruction if empty), a line feed and "Products: A; B; C".
+/// `system_text` (kCatalogInstruction if empty), a line feed and `Products: "A", "B", "C"`. The names are JSON strings
+/// so that their tokens are those of the answer: after a bare separator a name's first token would hold the space
+/// before it and be another one, which a small model must then learn name by name.
 std::string instruction_for(const std::vector<std::string>& catalog, std::string_view system_text);
 
 /// The target of an intent row (formats.md 7.6): the bare label without slots, with slots
