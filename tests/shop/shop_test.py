@@ -21,7 +21,7 @@ from shop import check, noise, rng, texts  # noqa: E402
 from shop.language import Language  # noqa: E402
 
 SMALL_RUN = ["--rows", "120", "--val-rows", "20", "--test-rows", "20"]  # 200 rows in all
-SMALL_RUN_SHA256 = "9ae320bb4c181984273d66e4d56074b1d3e65ac704acc8bb8804540419433290"
+SMALL_RUN_SHA256 = "e271e690623c8717ddffd114cd4780f09eca3ef5129bf6b1fbcf401f19e38267"
 SLICES = ("test_iid", "test_both", "test_verb")
 
 
@@ -237,7 +237,7 @@ class Content(unittest.TestCase):
             rows = read(name + ".jsonl")
             self.assertGreaterEqual(len(rows), {"train": 4800, "val": 300}.get(name, 600))
             self.assertEqual({r["lang"] for r in rows}, {"en", "de", "es"})
-            self.assertEqual(sum(r["oos"] for r in rows) * 20, len(rows) * 3)
+            self.assertEqual(sum(r["oos"] for r in rows) * 20, len(rows) * (4 if name == "train" else 3))
             for row in rows:
                 self.assertEqual(len(set(row["catalog"])), len(row["catalog"]))
                 self.assertTrue(5 <= len(row["catalog"]) <= 12, row["id"])
@@ -248,7 +248,7 @@ class Content(unittest.TestCase):
 
     def test_any_beginning_of_train_is_balanced(self):
         rows = read("train.jsonl")
-        for count in (240, 1200, 2400):
+        for count in (600, 1200, 3000):
             head = rows[:count]
             for code in ("en", "de", "es"):
                 self.assertEqual(sum(r["lang"] == code for r in head), count // 3)
@@ -256,8 +256,26 @@ class Content(unittest.TestCase):
             self.assertLessEqual(abs(added - removed), 3)
             lists = [r["meta"]["list"] for r in head]
             shared = [lists.count(name) for name in sorted(set(lists))]
-            self.assertEqual(len(shared), 48)
+            self.assertEqual(len(shared), 75)
             self.assertLessEqual(max(shared) - min(shared), 1)
+
+    def test_every_product_of_training_is_asked_for(self):
+        for code in ("en", "de", "es"):
+            keys = [r["meta"]["products"][0] for r in read("train.jsonl") if r["lang"] == code and not r["oos"]]
+            counts = {key: keys.count(key) for key in set(keys)}
+            self.assertEqual(len(counts), 76)
+            self.assertGreaterEqual(min(counts.values()), 3)
+
+    def test_training_leans_to_what_is_harder(self):
+        def share(name, holds):
+            rows = read(name + ".jsonl")
+            return sum(holds(r) for r in rows) / len(rows)
+
+        def is_large_word(row):
+            return row["meta"].get("number") == "word" and row["actions"] != [] and row["actions"][0]["quantity"] > 12
+
+        for holds in (lambda r: "noise" in r["meta"], lambda r: r["meta"].get("kind") == "absent", is_large_word):
+            self.assertGreater(share("train", holds), 1.2 * share("test_iid", holds))
 
     def test_lists_of_test_are_new(self):
         train = {tuple(r["catalog"]) for r in read("train.jsonl")}

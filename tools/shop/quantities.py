@@ -9,7 +9,18 @@ LARGE = list(range(13, 21))
 TENS = [30, 40, 50, 60]
 ODD = [24, 25, 36, 48]  # as digits only
 
-KINDS = [
+
+
+class Mix:
+    """How often each way to say a number comes, and each range of numbers; shares are weights."""
+
+    def __init__(self, kinds, all_weight, numbers, unseen_words):
+        self.kinds, self.numbers, self.unseen_words = kinds, numbers, unseen_words
+        self.kinds_of_removal = kinds + [(all_weight, "all")]
+
+
+# As people order: most numbers are small.
+NATURAL = [
     (27, "digits"),
     (7, "times"),
     (2, "pieces"),
@@ -19,48 +30,69 @@ KINDS = [
     (7, "several"),
     (10, "correction"),
 ]
-KINDS_REMOVE = KINDS + [(14, "all")]
+NATURAL_NUMBERS = {"small": 72, "middle": 17, "large": 8, "tens": 3}
+# Training leans to what is harder to learn: each of two dozen number words must have been seen a few times a language.
+TRAIN = [
+    (14, "digits"),
+    (7, "times"),
+    (2, "pieces"),
+    (32, "word"),
+    (10, "article"),
+    (9, "bare"),
+    (13, "several"),
+    (13, "correction"),
+]
+TRAIN_NUMBERS = {"small": 48, "middle": 24, "large": 20, "tens": 8}
+NATURAL_ALL, TRAIN_ALL = 14, 24  # weight of "all", which only a removal can ask for
+MIXES = {
+    "train": Mix(TRAIN, TRAIN_ALL, TRAIN_NUMBERS, False),
+    "val": Mix(NATURAL, NATURAL_ALL, NATURAL_NUMBERS, False),
+    "test_iid": Mix(NATURAL, NATURAL_ALL, NATURAL_NUMBERS, False),
+    "test_both": Mix(NATURAL, NATURAL_ALL, NATURAL_NUMBERS, True),
+    "test_verb": Mix(NATURAL, NATURAL_ALL, NATURAL_NUMBERS, True),
+}
 
 
-def draw_number(rng, as_word, unseen_words):
-    """At least 2. As a word, the numbers kept for test are drawn only where `unseen_words` says so."""
+def draw_number(rng, as_word, mix):
+    """At least 2. As a word, the numbers kept for test are drawn only where the mix says so."""
+    ranges = {"small": SMALL, "middle": MIDDLE, "large": LARGE, "tens": TENS if as_word else TENS + ODD}
     while True:
-        n = rng.choice(rng.weighted([(58, SMALL), (24, MIDDLE), (13, LARGE), (5, TENS if as_word else TENS + ODD)]))
-        if not as_word or unseen_words or n not in WORDS_OF_TEST:
+        n = rng.choice(rng.weighted([(weight, ranges[name]) for name, weight in mix.numbers.items()]))
+        if not as_word or mix.unseen_words or n not in WORDS_OF_TEST:
             return n
 
 
-def noun_phrase(language, product, rng, action, unseen_words):
+def noun_phrase(language, product, rng, action, mix):
     """A product with a quantity, as lang.Phrase."""
     form = product.forms[0] if rng.chance(750) else rng.choice(product.forms)
-    kind = rng.weighted(KINDS_REMOVE if action == "remove" else KINDS)
-    return MAKERS[kind](language, product, form, rng, unseen_words)
+    kind = rng.weighted(mix.kinds_of_removal if action == "remove" else mix.kinds)
+    return MAKERS[kind](language, product, form, rng, mix)
 
 
-def digits(language, product, form, rng, unseen_words):
-    n = draw_number(rng, False, unseen_words)
+def digits(language, product, form, rng, mix):
+    n = draw_number(rng, False, mix)
     return lang.Phrase(lang.counted(language, product, rng, str(n), n, "acc", form), n, "digits")
 
 
-def word(language, product, form, rng, unseen_words):
-    n = draw_number(rng, True, unseen_words)
+def word(language, product, form, rng, mix):
+    n = draw_number(rng, True, mix)
     return lang.Phrase(lang.counted(language, product, rng, language.numbers[n], n, "acc", form), n, "word")
 
 
 def pattern_of(kind):
-    def make(language, product, form, rng, unseen_words):
-        n = draw_number(rng, False, unseen_words)
+    def make(language, product, form, rng, mix):
+        n = draw_number(rng, False, mix)
         pattern = rng.choice(language.phrases[kind])
         return lang.Phrase(lang.fill(language, product, form, pattern, n, {"n": str(n)}, "acc"), n, kind)
 
     return make
 
 
-def article(language, product, form, rng, unseen_words):
+def article(language, product, form, rng, mix):
     return lang.Phrase(lang.with_article(language, product, rng, "indefinite", "indef", form), 1, "article")
 
 
-def bare(language, product, form, rng, unseen_words):
+def bare(language, product, form, rng, mix):
     """No number means 1. A plural mass is said with its unit, since `the red apples` could be all of them; what is
     counted by itself takes its article."""
     if form.is_plural or form.plural or rng.chance(400):
@@ -70,13 +102,13 @@ def bare(language, product, form, rng, unseen_words):
     )
 
 
-def several(language, product, form, rng, unseen_words):
+def several(language, product, form, rng, mix):
     n = int(rng.choice(sorted(language.data["several"])))
     said = rng.choice(language.data["several"][str(n)])
     return lang.Phrase(lang.counted(language, product, rng, said, n, "acc", form), n, "several")
 
 
-def everything(language, product, form, rng, unseen_words):
+def everything(language, product, form, rng, mix):
     table = language.data["all"]
     if product.unit and (product.size or rng.chance(600)):
         said = rng.choice(table["unit"][product.unit[2]])
@@ -89,7 +121,7 @@ def everything(language, product, form, rng, unseen_words):
     return lang.Phrase(lang.counted(language, product, rng, said, 2, "def", form), "all", "all")
 
 
-def correction(language, product, form, rng, unseen_words):
+def correction(language, product, form, rng, mix):
     """`two, no, three`: the last one counts. Inside the phrase or at the sentence's end."""
     first = rng.choice(SMALL + MIDDLE)
     last = rng.choice([n for n in SMALL + MIDDLE if n != first])

@@ -8,13 +8,19 @@ from . import language as lang
 from . import noise, plan as plans, quantities, texts
 from .rng import Deck, Rng
 
-OOS_IN_20 = 3  # 15 %
-NOISE_PER_MILLE = 300
-DISTRACTOR_PER_MILLE = 250  # of the orders; half of them by a size in the product's name
+OOS_IN_20 = {"train": 4, "other": 3}  # 20 and 15 %
+NOISE_PER_MILLE = {"train": 400, "other": 300}  # rows drawn for typing noise; training leans to what is harder
+DISTRACTOR_PER_MILLE = 250  # of the orders
+ADJUNCT_PER_MILLE = 200  # of these, in words of their own; the others by a size in the product's name
+RAREST_PER_MILLE = 800  # orders of the product of its list that was asked for least so far
 BEFORE_PER_MILLE, AFTER_PER_MILLE = 250, 250
 MAX_TRIES = 400
 NONE_ANSWER = '{"action": "none", "product": null, "quantity": null}'
 MIN_OOS_DISTANCE = 0.8  # Jaccard overlap at which an out-of-scope test sentence is too near to a training one
+
+
+def kind_of_file(name):
+    return "train" if name == "train" else "other"
 
 
 class Draft:
@@ -32,9 +38,11 @@ class LanguageState:
         self.language, self.rng = plan.languages[code], rng
         self.lists = plan.lists(code, name)
         self.list_deck = Deck(rng, range(len(self.lists)))
-        self.scope = Deck(rng, [True] * (20 - OOS_IN_20) + [False] * OOS_IN_20)
+        self.asked = {}  # product key -> orders written
+        out_of_20 = OOS_IN_20[kind_of_file(name)]
+        self.scope = Deck(rng, [True] * (20 - out_of_20) + [False] * out_of_20)
         self.actions = Deck(rng, plans.ACTIONS)
-        self.oos_kinds = Deck(rng, [k for k, n in plans.OOS_MIX.items() for _ in range(n)])
+        self.oos_kinds = Deck(rng, [k for k, n in plans.OOS_MIX[kind_of_file(name)].items() for _ in range(n)])
         frame_side = {"train": "train", "val": "val", "test_iid": "train"}.get(name, "test")
         verb_side = "unseen" if name == "test_verb" else "seen"
         self.templates = {
@@ -85,7 +93,7 @@ class Builder:
             )
             clean = finish(draft.text_marked)
             text, kinds = clean, []
-            if state.rng.chance(NOISE_PER_MILLE) and kind != "garbled":
+            if state.rng.chance(NOISE_PER_MILLE[kind_of_file(name)]) and kind != "garbled":
                 noisy, kinds = noise.disturb(state.language, draft.text_marked, state.rng)
                 text = finish(noisy)
                 if not self.still_nearest(state, shown, draft, noisy):
@@ -93,6 +101,8 @@ class Builder:
             if not self.still_nearest(state, shown, draft, draft.text_marked):
                 continue
             if self.acceptable(state, name, draft, text, clean):
+                if in_scope:
+                    state.asked[draft.keys[0]] = state.asked.get(draft.keys[0], 0) + 1
                 return self.finished(name, index, state, shown, draft, text, clean, kinds)
         raise SystemExit(
             f"make-shop: {name} row {index + 1}: no new text after {MAX_TRIES} tries; fewer rows, or more sentences "
@@ -147,16 +157,18 @@ class Builder:
         adjunct = False
         pool = plain or sized
         if rng.chance(DISTRACTOR_PER_MILLE):
-            adjunct = rng.chance(500)
+            adjunct = rng.chance(ADJUNCT_PER_MILLE)
             pool = pool if adjunct else sized or plain
-        key = rng.choice(pool)
+        least = min(state.asked.get(k, 0) for k in pool)  # every product about as often as the lists allow
+        rarest = [k for k in pool if state.asked.get(k, 0) == least]
+        key = rng.choice(rarest if rng.chance(RAREST_PER_MILLE) else pool)
         self.say_order(state, name, draft, action, frame, verb, key, adjunct)
         return draft
 
     def say_order(self, state, name, draft, action, frame, verb, key, adjunct):
         rng, language = state.rng, state.language
         product = language.products[key]
-        said = quantities.noun_phrase(language, product, rng, action, name in ("test_both", "test_verb"))
+        said = quantities.noun_phrase(language, product, rng, action, quantities.MIXES[name])
         draft.keys, draft.quantity, draft.number = [key], said.quantity, said.kind
         if product.size:
             draft.distractor = "size"
@@ -240,9 +252,9 @@ class Builder:
             product = language.products[key]
             draft.keys = [key]
             if slot == "{x}":
-                said = quantities.noun_phrase(language, product, rng, "add", name in ("test_both", "test_verb"))
+                said = quantities.noun_phrase(language, product, rng, "add", quantities.MIXES[name])
                 while said.kind == "correction":
-                    said = quantities.noun_phrase(language, product, rng, "add", name in ("test_both", "test_verb"))
+                    said = quantities.noun_phrase(language, product, rng, "add", quantities.MIXES[name])
                 text = said.text
             else:
                 text = lang.definite(language, product, rng, slot == "{the}")

@@ -6,7 +6,7 @@ import os
 
 from . import noise, plan as plans, quantities, rows as building
 
-GENERATOR, VERSION = "make-shop", 1
+GENERATOR, VERSION = "make-shop", 2
 DEFAULTS = {"seed": 25102197, "langs": "en,de,es", "rows": 4800, "val_rows": 300, "test_rows": 600}
 
 
@@ -65,9 +65,13 @@ def manifest_of(options, plan, counts, hashes):
         "version": VERSION,
         "options": options,
         "shares": {
-            "oos": building.OOS_IN_20 / 20,
+            "oos": {file: n / 20 for file, n in building.OOS_IN_20.items()},
             "oos_kinds_of_20": plans.OOS_MIX,
             "noise_per_mille": building.NOISE_PER_MILLE,
+            "numbers": {
+                file: {"kinds": {k: w for w, k in mix.kinds_of_removal}, "ranges": mix.numbers}
+                for file, mix in quantities.MIXES.items()
+            },
             "noise_kinds": {kind: weight for weight, kind in noise.KINDS},
             "distractor_per_mille": building.DISTRACTOR_PER_MILLE,
             "lists_a_language": plans.LISTS,
