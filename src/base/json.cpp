@@ -23,7 +23,8 @@ class Guard {
               limits_.max_depth);
       keys_.emplace_back();
     } else if (event == Event::key) {
-      require(keys_.back().insert(parsed.get<std::string>()).second, ErrorKind::Input, "key {} stands twice",
+      const bool is_new = keys_.back().insert(parsed.get<std::string>()).second;
+      require(is_new || limits_.repeated_keys == RepeatedKeys::LastCounts, ErrorKind::Input, "key {} stands twice",
               parsed.dump());
     } else if (event == Event::object_end || event == Event::array_end) {
       keys_.pop_back();

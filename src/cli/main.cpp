@@ -48,7 +48,7 @@ static void keep_freed_memory() {
   constexpr int kOneGiB = 1 << 30;
   mallopt(M_MMAP_THRESHOLD, kOneGiB);
   mallopt(M_TRIM_THRESHOLD, kOneGiB);
-  mallopt(M_TOP_PAD, 64 << 20);
+  mallopt(M_TOP_PAD, 16 << 20);
 }
 
 int main(int argc, char** argv) {

@@ -144,6 +144,7 @@ void run_train(const TrainConfig& config, Runtime& rt) {
   slmi::create_directories(run);
   if (config.resume.empty()) write_config(run, config);
 
+  in.options.load.resident_weights = model::ResidentWeights::AtAttach;
   auto llama = model::Llama::load(*in.files.checkpoint, in.options.load);
   model::Lora lora = make_lora(in, config);
   lora.enable_training();

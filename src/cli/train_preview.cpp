@@ -105,7 +105,10 @@ void dry_run(const data::EncodedDataset& rows, const formats::Checkpoint& base, 
   const double rate = ceilings::matrix_rate_gflops(load.policy.compute, load.device);
   const double floor_s = operations / (rate * 1e9);
   const int64_t element = load.policy.compute == ops::Compute::F32 ? 4 : 2;
-  const int64_t resident = load.residency == ops::Residency::Resident ? (weights.blocks + weights.head) * element : 0;
+  // The packed form that fast bf16 CPUs use is another one for each direction; even sizes stand for all.
+  const int64_t forms = ops::GemmWeights::fit(load.policy.compute, load.device, 2, 2, 2) ? 2 : 1;
+  const bool is_resident = load.residency == ops::Residency::Resident;
+  const int64_t resident = is_resident ? (forms * weights.blocks + weights.head) * element : 0;
   const int64_t activations = largest * activation_bytes_a_token(c, config.activations, element);
   out << fmt::format(
              "steps     {} of {} rows, largest micro-batch {} tokens; shared instructions leave {} of {} tokens to "

@@ -208,8 +208,7 @@ at::Tensor Llama::head(const at::Tensor& hidden) const {
 
 at::Tensor Llama::head_loss(const at::Tensor& hidden, const at::Tensor& target_rows, const at::Tensor& target_ids,
                             const at::Tensor& d_hidden) const {
-  constexpr int64_t kChunkBytes = int64_t{128}
-                                  << 20;  // of logits: large enough for full products, small beside a 128k vocabulary
+  constexpr int64_t kChunkBytes = int64_t{32} << 20;  // of logits: a few hundred rows, still full products
   const int64_t count = target_rows.size(0);
   const at::Tensor weight = head_weight();
   const int64_t row_bytes = weight.size(0) * static_cast<int64_t>(weight.element_size());

@@ -92,6 +92,7 @@ std::shared_ptr<Llama> Llama::load(const formats::Checkpoint& checkpoint, const 
     block.down = loader.group(i, "mlp", {"down_proj"}, c);
     model->blocks_.push_back(std::move(block));
   }
+  if (options.resident_weights == ResidentWeights::AtLoad) model->detach();
   if (options.residency == ops::Residency::Resident) model->head_resident_ = model->head_weight();
   return model;
 }

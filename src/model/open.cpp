@@ -124,7 +124,9 @@ ModelFiles open_files(const fs::path& path, const OpenOptions& options) {
 OpenedModel open_model(const fs::path& path, const OpenOptions& options) {
   OpenedModel out;
   out.files = open_files(path, options);
-  out.llama = Llama::load(*out.files.checkpoint, options.load);
+  LoadOptions load = options.load;
+  if (!out.files.adapter_path.empty()) load.resident_weights = ResidentWeights::AtAttach;
+  out.llama = Llama::load(*out.files.checkpoint, load);
   if (!out.files.adapter_path.empty()) {
     const auto adapter = formats::PeftAdapter::open(out.files.adapter_path);
     out.lora = std::make_shared<Lora>(Lora::from_adapter(out.files.checkpoint->config(), adapter, options.load.device));

@@ -1,6 +1,8 @@
 // Linear groups; see the header for the idea.
 #include "slmi/ops/linear_group.h"
 
+#include <algorithm>
+
 #include "slmi/base/error.h"
 #include "slmi/ops/dropout.h"
 
@@ -14,7 +16,6 @@ LinearGroup::LinearGroup(std::vector<PackedMatrix> matrices, std::vector<LinearS
     require(m.k() == k_, ErrorKind::Internal, "linear group: {} has {} columns, its neighbour {}", m.name(), m.k(), k_);
     n_ += m.n();
   }
-  detach();
 }
 
 uint64_t LinearGroup::packed_bytes() const {
@@ -60,8 +61,18 @@ void LinearGroup::refresh_adapters() {
 }
 
 void LinearGroup::refresh_packed() {
-  if (!gemm_.has_forward()) gemm_.pack_forward(base_weight().narrow(1, 0, k_), total_rank_);
-  if (total_rank_ > 0) gemm_.set_adapters(a_, scaled_b());
+  const bool trains =
+      std::any_of(adapters_.begin(), adapters_.end(), [](const LoraPair& p) { return p.grad_a.defined(); });
+  const bool forward = !gemm_.has_forward(), backward = trains && !gemm_.has_backward();
+  if (forward || backward) {
+    const at::Tensor base = base_weight().narrow(1, 0, k_);
+    if (forward) gemm_.pack_forward(base, total_rank_);
+    if (total_rank_ > 0) gemm_.set_adapters(a_, scaled_b());
+    if (backward) gemm_.pack_backward(base);
+    for (const auto& m : matrices_) m.page_out();
+  } else if (total_rank_ > 0) {
+    gemm_.set_adapters(a_, scaled_b());
+  }
 }
 
 /// [N, K + total rank] in the compute type, the last columns not yet written.

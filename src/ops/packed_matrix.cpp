@@ -1,6 +1,9 @@
 // Stored matrices and their way back to numbers; see the header.
 #include "slmi/ops/packed_matrix.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <cstring>
 
 #include "cpu_types.h"
@@ -103,6 +106,15 @@ uint64_t PackedMatrix::bytes() const {
   if (nf4_) return static_cast<uint64_t>(nf4_->bytes());
   if (planes_.codes.defined()) return planes_.codes.nbytes() + planes_.absmax_codes.nbytes() + planes_.absmax2.nbytes();
   return static_cast<uint64_t>(quant::matrix_bytes(format_, n_, k_));
+}
+
+void PackedMatrix::page_out() const {
+  if (!stored_) return;
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto begin = (reinterpret_cast<uintptr_t>(stored_->bytes.data()) + page - 1) / page * page;
+  const auto end = reinterpret_cast<uintptr_t>(stored_->bytes.data() + stored_->bytes.size()) / page * page;
+  // Advice, and harmless to owned bytes: clean pages of a file are dropped, others could at most be swapped out.
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_PAGEOUT);
 }
 
 void PackedMatrix::dequantize_into(const at::Tensor& out) const {

@@ -24,6 +24,9 @@ TEST(Json, EmptyAndCutShortAndTrailingTextAreErrors) {
 }
 
 TEST(Json, DuplicateKeysAreErrorsAtEveryDepthButNotAcrossObjects) {
+  EXPECT_EQ(
+      parse_json(R"({"a": 1, "b": {"c": 2, "c": 3}, "a": 4})", "x", {.repeated_keys = RepeatedKeys::LastCounts}).dump(),
+      R"({"a":4,"b":{"c":3}})");
   SLMI_EXPECT_ERROR(Input, "key \"a\" stands twice", parse_json(R"({"a": 1, "b": 2, "a": 3})", "x"));
   SLMI_EXPECT_ERROR(Input, "key \"a\" stands twice", parse_json(R"([{"b": {"a": 1, "a": 3}}])", "x"));
   SLMI_EXPECT_ERROR(Input, "key \"a\" stands twice", parse_json("{\"a\": 1, \"\\u0061\": 3}", "x"));

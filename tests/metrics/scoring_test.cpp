@@ -23,6 +23,14 @@ const char* const kSnips = R"({"intent": "PlayMusic", "slots": {"artist": "Nina"
 
 using Fields = std::vector<std::pair<std::string, bool>>;
 
+TEST(Scoring, TheLastOfTwoEqualKeysCounts) {
+  const auto row = row_of(R"({"intent": "Play", "slots": {"artist": "Nina"}})", "Play");
+  const auto score = score_row(row, R"({"intent": "Play", "slots": {"artist": "Miles", "artist": "Nina"}})");
+  EXPECT_TRUE(score.exact_match);
+  EXPECT_EQ(score.got_intent, "Play");
+  EXPECT_FALSE(score_row(row, R"({"intent": "Play", "slots": {"artist": "Nina", "artist": "Miles"}})").exact_match);
+}
+
 TEST(Scoring, JsonEqual) {
   EXPECT_TRUE(json_equal(json(R"({"a": 1, "b": [true, null]})"), json(R"({"b": [true, null], "a": 1})")));
   EXPECT_FALSE(json_equal(json(R"({"a": 1})"), json(R"({"a": 1, "b": null})")));
@@ -58,7 +66,7 @@ TEST(Scoring, ExactMatchOfJsonComparesParsedValues) {
   EXPECT_FALSE(is_exact_match(kShop, R"({"action": "add", "product": "oat milk 1 l", "quantity": 2})"));
   EXPECT_FALSE(is_exact_match(kShop, std::string(kShop) + "}"));
   EXPECT_FALSE(
-      is_exact_match(kShop, R"({"action": "add", "action": "add", "product": "Oat milk 1 l", "quantity": 2})"));
+      is_exact_match(kShop, R"({"action": "add", "action": "remove", "product": "Oat milk 1 l", "quantity": 2})"));
   EXPECT_FALSE(is_exact_match(kShop, ""));
   EXPECT_FALSE(is_exact_match(kShop, "{\"action\": \"add\", \"product\": \"\xFF\"}"));
   EXPECT_FALSE(is_exact_match(kShop, std::string(100000, '[')));

@@ -12,14 +12,19 @@ namespace slmi {
 using Json = nlohmann::ordered_json;
 
 enum class JsonComments { Refuse, Accept };
+enum class RepeatedKeys {
+  Refuse,
+  LastCounts,  // as in Python and JavaScript; RFC 8259, 4, leaves it open
+};
 
 struct JsonLimits {
   uint64_t max_depth = 64;
   JsonComments comments = JsonComments::Refuse;
+  RepeatedKeys repeated_keys = RepeatedKeys::Refuse;
 };
 
 /// Parses one JSON value; `source` names it in errors (a file, or "file:12" for a line of JSONL).
-/// Duplicate keys, nesting beyond the limit, invalid UTF-8 and trailing text are errors.
+/// Duplicate keys (unless allowed), nesting beyond the limit, invalid UTF-8 and trailing text are errors.
 /// @throws Error{Input} "source:line:column: what was found".
 Json parse_json(std::string_view text, std::string_view source, JsonLimits limits = {});
 

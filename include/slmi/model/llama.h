@@ -24,12 +24,17 @@ namespace slmi::model {
 /// How the base's matrices are held: as stored in the file, or converted when loaded.
 enum class BaseFormat { Stored, NF4, BF16, F16, F32 };
 
+/// When the resident weights are made: at once, or by the attach() that follows, which decides how wide they are. Made
+/// twice, they leave holes in the heap of their whole size.
+enum class ResidentWeights { AtLoad, AtAttach };
+
 struct LoadOptions {
   BaseFormat base_format = BaseFormat::Stored;
   ops::NumericsPolicy policy;
   at::Device device = at::kCPU;
   /// Resident keeps all matrices in the compute type too: fastest, 2 or 4 bytes a weight.
   ops::Residency residency = ops::Residency::Resident;
+  ResidentWeights resident_weights = ResidentWeights::AtLoad;
 };
 
 /// What a forward pass is given besides the tokens.

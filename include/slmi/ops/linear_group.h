@@ -30,6 +30,7 @@ enum class Residency { Resident, Transient };
 class LinearGroup {
  public:
   LinearGroup() = default;
+  /// Not ready for products until attach() or detach(), which make the resident weights.
   LinearGroup(std::vector<PackedMatrix> matrices, std::vector<LinearSite> sites, Compute compute, Residency residency);
 
   /// Width of the input buffer: K, plus the sum of the adapters' ranks. Rows of x must be this wide; the caller fills
