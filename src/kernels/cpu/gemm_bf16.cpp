@@ -24,7 +24,11 @@ inline __m512bh pairs_of(const Bf16* p) {
 inline __m512bh everywhere(const Bf16* p) {
   int32_t pair;
   std::memcpy(&pair, p, sizeof pair);
-  return reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+  __m512i all = _mm512_set1_epi32(pair);
+#ifdef __clang__
+  asm("" : "+v"(all));  // clang 16's optimizer crashes where it sees a broadcast integer turn into bf16 values
+#endif
+  return reinterpret_cast<__m512bh>(all);
 }
 
 template <int kRows>
