@@ -74,7 +74,7 @@ class Inspector {
         fs::exists(path_ / "model.safetensors.index.json"))
       return hf_directory();
     require(
-        has_tokenizer(), ErrorKind::Input,
+        text::Tokenizer::is_in(path_), ErrorKind::Input,
         "{}: nothing that is known: no config.json (model), adapter_config.json (adapter), adapter/ or checkpoints/ "
         "(run), tokenizer.json, tokenizer.model or original/tokenizer.model",
         path_.string());
@@ -83,19 +83,13 @@ class Inspector {
     tokenizer(*loaded);
   }
 
-  /// Tokenizer::load's places in a directory.
-  bool has_tokenizer() const {
-    const auto has = [&](const char* name) { return fs::exists(path_ / name); };
-    return has("tokenizer.json") || has("tokenizer.model") || has("original/tokenizer.model");
-  }
-
   void hf_directory() {
     out_.kind = "Hugging Face directory";
     attempt([&] { provenance(formats::read_provenance(path_)); });
     std::shared_ptr<const formats::Checkpoint> checkpoint;
     attempt([&] { checkpoint = formats::Checkpoint::open(path_); });
     if (checkpoint) attempt([&] { weights(*checkpoint); });
-    if (!has_tokenizer()) {
+    if (!text::Tokenizer::is_in(path_)) {
       out_.notes.emplace_back("no tokenizer in this directory; name one with --tokenizer when using it");
     } else if (checkpoint) {
       attempt([&] { prompts(model::open_files(path_, {})); });

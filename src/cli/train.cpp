@@ -9,7 +9,6 @@
 #include "slmi/base/mapped_file.h"
 #include "slmi/base/progress.h"
 #include "slmi/base/sha256.h"
-#include "slmi/base/version.h"
 #include "slmi/ceilings/probe.h"
 #include "slmi/data/row_reader.h"
 #include "slmi/formats/peft_adapter.h"
@@ -72,23 +71,6 @@ Inputs read_inputs(const TrainConfig& config) {
 }
 
 /// The adapter's slmi.json: what a later load checks.
-formats::Provenance provenance_of(const Inputs& in, const std::string& command) {
-  const auto prompts = in.files.prompts->describe();
-  formats::Provenance p;
-  p.version = version_string();
-  p.commit = git_commit();
-  p.command = command;
-  p.tokenizer_hash = prompts.tokenizer_hash;
-  p.template_name = prompts.template_name;
-  p.template_text = prompts.template_text;
-  p.template_hash = prompts.template_hash;
-  p.system_prompt = prompts.system_text;
-  p.stop_ids = model::stop_ids(in.files);
-  p.base = in.files.base;
-  p.weights = formats::weights_origin(*in.files.checkpoint, in.files.provenance);
-  return p;
-}
-
 /// The resolved configuration as RUN/config.json: --resume reads it, so it keeps what the run was started with.
 void write_config(const fs::path& run, const TrainConfig& config) {
   write_file_atomically(run / "config.json", config::resolved_json(config).dump(2) + "\n");
@@ -152,7 +134,7 @@ void run_train(const TrainConfig& config, Runtime& rt) {
 
   train::Hooks hooks;
   hooks.signal = &rt.signal;
-  const auto provenance = provenance_of(in, rt.command_line);
+  const auto provenance = model::provenance_of(in.files, rt.command_line);
   hooks.save_adapter = [&](const fs::path& directory) {
     lora.save(directory, fs::absolute(config.base).lexically_normal().string());
     formats::write_provenance(directory, provenance);

@@ -9,7 +9,6 @@
 #include "slmi/base/half.h"
 #include "slmi/base/mapped_file.h"
 #include "slmi/base/sha256.h"
-#include "slmi/base/version.h"
 #include "slmi/formats/hf_directory.h"
 #include "slmi/text/tokenizer_files.h"
 
@@ -145,32 +144,16 @@ void check_out(const ModelFiles& files, const fs::path& out) {
           out.string());
 }
 
-formats::Provenance provenance_of(const ModelFiles& files, const MergeOptions& options, const char* merge_base) {
-  const auto prompts = files.prompts->describe();
+formats::Provenance merged_provenance(const ModelFiles& files, const MergeOptions& options, const char* merge_base) {
   const fs::path weights = files.adapter_path / "adapter_model.safetensors";
   const std::string adapter_hash = sha256_hex(MappedFile::open(weights).text());
-  formats::Provenance p;
-  p.version = build_info().version;
-  p.commit = build_info().commit;
-  p.command = options.command;
-  p.tokenizer_hash = prompts.tokenizer_hash;
-  p.template_name = prompts.template_name;
-  p.template_text = prompts.template_text;
-  p.template_hash = prompts.template_hash;
-  p.system_prompt = prompts.system_text;
-  p.stop_ids = stop_ids(files);
-  p.base = files.base;
+  formats::Provenance p = provenance_of(files, options.command);
   // A base that tells no lineage is the beginning of one; its fingerprint stands for it.
   std::vector<std::string> lineage = files.base.lineage.value_or(std::vector<std::string>{files.base.fingerprint});
   lineage.push_back(adapter_hash);
   p.base.lineage = std::move(lineage);
   p.adapter = fmt::format("{} sha256:{}", files.adapter_path.string(), adapter_hash);
   p.merge_base = merge_base;
-  const auto of_base = files.checkpoint->kind() == formats::CheckpointKind::HfDirectory
-                           ? formats::read_provenance(files.base_path)
-                           : std::nullopt;
-  if (of_base) p.weights = of_base->weights;
-  if (p.weights.empty() && files.provenance) p.weights = files.provenance->weights;
   return p;
 }
 
@@ -202,7 +185,7 @@ MergeResult merge_adapter(const ModelFiles& files, const MergeOptions& options) 
   result.merge_base = quantized || options.onto == MergeOnto::Dequant ? "dequant" : "w16";
   result.tensors = static_cast<int64_t>(tensors.size());
   for (const auto& tensor : tensors) result.weight_bytes += tensor.size_bytes();
-  const auto provenance = provenance_of(files, options, result.merge_base.c_str());
+  const auto provenance = merged_provenance(files, options, result.merge_base.c_str());
   // The provenance first: what is cut short is then known as ours, and without config.json it does not load.
   slmi::create_directories(options.out);
   std::error_code ignored;

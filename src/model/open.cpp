@@ -5,6 +5,7 @@
 
 #include "slmi/base/error.h"
 #include "slmi/base/mapped_file.h"
+#include "slmi/base/version.h"
 #include "slmi/formats/peft_adapter.h"
 
 namespace slmi::model {
@@ -141,6 +142,23 @@ std::vector<int64_t> stop_ids(const ModelFiles& files) {
   for (const int64_t id : files.checkpoint->config().eos_token_ids)
     if (std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(id);
   return ids;
+}
+
+formats::Provenance provenance_of(const ModelFiles& files, const std::string& command) {
+  const auto prompts = files.prompts->describe();
+  formats::Provenance p;
+  p.version = build_info().version;
+  p.commit = git_commit();
+  p.command = command;
+  p.tokenizer_hash = prompts.tokenizer_hash;
+  p.template_name = prompts.template_name;
+  p.template_text = prompts.template_text;
+  p.template_hash = prompts.template_hash;
+  p.system_prompt = prompts.system_text;
+  p.stop_ids = stop_ids(files);
+  p.base = files.base;
+  p.weights = formats::weights_origin(*files.checkpoint, files.provenance);
+  return p;
 }
 
 }  // namespace slmi::model

@@ -8,7 +8,6 @@ namespace slmi::ops {
 namespace {
 
 using kernels::cpu::Bf16;
-using kernels::cpu::GemmBlock;
 using kernels::cpu::GemmRows;
 
 /// Rows a task at least: one tile of the kernel.
@@ -86,12 +85,15 @@ void GemmWeights::pack_backward(const at::Tensor& w) {
   if (rank_ > 0) pack(a_, n_, 0, n_ + rank_, backward_);
 }
 
-void GemmWeights::set_adapters(const at::Tensor& a, const at::Tensor& scaled_b) {
+void GemmWeights::set_a(const at::Tensor& a) {
   a_ = a;
   pack(a.t(), 0, 0, k_, input_);
-  pack(scaled_b.t(), k_, 0, k_ + rank_, forward_);
-  pack(scaled_b, 0, 0, n_, update_);
   if (backward_.defined()) pack(a, n_, 0, n_ + rank_, backward_);
+}
+
+void GemmWeights::set_scaled_b(const at::Tensor& scaled_b, int64_t row, int64_t column) {
+  pack(scaled_b.t(), k_ + column, row, k_ + rank_, forward_);
+  pack(scaled_b, row, column, n_, update_);
 }
 
 void GemmWeights::update_input(const at::Tensor& x, const at::Tensor& x_ext) const {

@@ -64,15 +64,15 @@ void LinearGroup::refresh_packed() {
   const bool trains =
       std::any_of(adapters_.begin(), adapters_.end(), [](const LoraPair& p) { return p.grad_a.defined(); });
   const bool forward = !gemm_.has_forward(), backward = trains && !gemm_.has_backward();
-  if (forward || backward) {
-    const at::Tensor base = base_weight().narrow(1, 0, k_);
-    if (forward) gemm_.pack_forward(base, total_rank_);
-    if (total_rank_ > 0) gemm_.set_adapters(a_, scaled_b());
-    if (backward) gemm_.pack_backward(base);
+  at::Tensor base;
+  if (forward || backward) base = base_weight().narrow(1, 0, k_);
+  if (forward) gemm_.pack_forward(base, total_rank_);
+  if (total_rank_ > 0) gemm_.set_a(a_);
+  each_update(
+      [&](const at::Tensor& b, int64_t row, int64_t column) { gemm_.set_scaled_b(b.to(at::kBFloat16), row, column); });
+  if (backward) gemm_.pack_backward(base);
+  if (base.defined())
     for (const auto& m : matrices_) m.page_out();
-  } else if (total_rank_ > 0) {
-    gemm_.set_adapters(a_, scaled_b());
-  }
 }
 
 /// [N, K + total rank] in the compute type, the last columns not yet written.
@@ -97,33 +97,23 @@ at::Tensor LinearGroup::weight() const {
   return weight;
 }
 
-/// s*B of all adapters, block-diagonal: [N, total rank].
-at::Tensor LinearGroup::scaled_b() const {
-  const at::Tensor out = at::zeros({n_, total_rank_}, a_.options());
+template <class Body>
+void LinearGroup::each_update(const Body& body) const {
   int64_t row = 0, column = 0;
   for (size_t i = 0; i < matrices_.size(); ++i) {
     const auto& lora = adapters_[i];
     if (lora.a.defined()) {
-      const int64_t rank = lora.a.size(0);
-      out.narrow(0, row, matrices_[i].n()).narrow(1, column, rank).copy_(lora.b * lora.scale);
-      column += rank;
+      body(lora.b * lora.scale, row, column);
+      column += lora.a.size(0);
     }
     row += matrices_[i].n();
   }
-  return out;
 }
 
 void LinearGroup::write_update_columns(const at::Tensor& weight) const {
-  int64_t row = 0, column = k_;
-  for (size_t i = 0; i < matrices_.size(); ++i) {
-    const auto& lora = adapters_[i];
-    if (lora.a.defined()) {
-      const int64_t rank = lora.a.size(0);
-      weight.narrow(0, row, matrices_[i].n()).narrow(1, column, rank).copy_(lora.b * lora.scale);
-      column += rank;
-    }
-    row += matrices_[i].n();
-  }
+  each_update([&](const at::Tensor& b, int64_t row, int64_t column) {
+    weight.narrow(0, row, b.size(0)).narrow(1, k_ + column, b.size(1)).copy_(b);
+  });
 }
 
 at::Tensor LinearGroup::dropped(const at::Tensor& x, const DropoutContext& dropout) const {

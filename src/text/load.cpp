@@ -95,6 +95,11 @@ Tokenizer::Ptr Tokenizer::from_gguf(const formats::GgufFile& file) {
        file.source(), model);
 }
 
+bool Tokenizer::is_in(const fs::path& directory) {
+  std::error_code ignored;
+  return fs::exists(directory / "tokenizer.json", ignored) || !model_file_in(directory).empty();
+}
+
 Tokenizer::Ptr Tokenizer::from_tokenizer_json(std::string_view json, const std::string& source) {
   return read_tokenizer_json(json, source, {});
 }

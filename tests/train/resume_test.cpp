@@ -30,6 +30,15 @@ void add_validation(Process& process) {
   };
 }
 
+void die_after_step(const fs::path& run, int64_t step) {
+  Process process;
+  add_validation(process);
+  process.hooks.on_step = [step](const StepRecord& r, int64_t) {
+    if (r.step == step) throw std::runtime_error("power cut");
+  };
+  EXPECT_THROW(process.train_into(run), std::runtime_error);
+}
+
 /// The run that nothing disturbed, made once.
 class Resume : public ::testing::Test {
  protected:
@@ -111,12 +120,7 @@ TEST_F(Resume, AfterDyingBetweenCheckpoints) {
   // Before the first checkpoint, right after a step that has one due, and in the middle: the metrics are ahead each
   // time.
   for (const int64_t stop : {2, 5, 8, 9, 15}) {
-    Process process;
-    add_validation(process);
-    process.hooks.on_step = [stop](const StepRecord& r, int64_t) {
-      if (r.step == stop) throw std::runtime_error("power cut");
-    };
-    EXPECT_THROW(process.train_into(run), std::runtime_error);
+    die_after_step(run, stop);
     EXPECT_GT(fs::file_size(run / "metrics.jsonl"), 0u);
   }
   Process last;
@@ -146,12 +150,7 @@ TEST_F(Resume, AfterDyingInValidationAndWhileSavingTheAdapter) {
 
 TEST_F(Resume, IgnoresACheckpointCutShort) {
   const fs::path run = here_ / "run";
-  Process first;
-  add_validation(first);
-  first.hooks.on_step = [](const StepRecord& r, int64_t) {
-    if (r.step == 6) throw std::runtime_error("power cut");
-  };
-  EXPECT_THROW(first.train_into(run), std::runtime_error);
+  die_after_step(run, 6);
   // Half of a state file of the next checkpoint, and one of a step that never comes.
   const std::string whole = bytes_of(run / "checkpoints" / "step-000004" / "state.safetensors");
   for (const char* name : {"step-000008.tmp", "step-000099.tmp"}) {
@@ -179,12 +178,7 @@ TEST_F(Resume, CheckpointsAreInTheOrderOfTheirSteps) {
 
 TEST_F(Resume, TakesTheNewCheckpointOfAReplacementCutShort) {
   const fs::path run = here_ / "run";
-  Process first;
-  add_validation(first);
-  first.hooks.on_step = [](const StepRecord& r, int64_t) {
-    if (r.step == 6) throw std::runtime_error("power cut");
-  };
-  EXPECT_THROW(first.train_into(run), std::runtime_error);
+  die_after_step(run, 6);
   // The old one half removed, the new one not yet under its name: where the system cannot exchange the two.
   const fs::path old = run / "checkpoints/step-000004", fresh = run / "checkpoints/step-000004.new";
   fs::copy(old, fresh);

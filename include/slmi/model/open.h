@@ -59,4 +59,8 @@ std::string text_or_file(const std::string& text_or_file);
 /// Generation settings of a model: its template's stop ids and the end ids that its configuration names.
 std::vector<int64_t> stop_ids(const ModelFiles& files);
 
+/// slmi.json of something made from these files: this program, their tokenizer, template, stop ids, base and origin of
+/// the weights. The writer adds what it did to them.
+formats::Provenance provenance_of(const ModelFiles& files, const std::string& command);
+
 }  // namespace slmi::model

@@ -15,13 +15,16 @@ class GemmWeights {
 
   /// W [N, K] bf16 for forward products; room for R more columns.
   void pack_forward(const at::Tensor& w, int64_t rank);
-  /// W for backward products; made at the first one.
+  /// W for backward products. After set_a, where there are adapters.
   void pack_backward(const at::Tensor& w);
   bool has_forward() const { return forward_.defined(); }
   bool has_backward() const { return backward_.defined(); }
 
-  /// Takes over adapters: a [R, K], and s*B dense [N, R], both bf16.
-  void set_adapters(const at::Tensor& a, const at::Tensor& scaled_b);
+  /// Takes over all adapters' A [R, K], bf16.
+  void set_a(const at::Tensor& a);
+  /// Takes over s*B of one matrix [n, rank], bf16: rows of W from `row`, columns of the update from `column`. What no
+  /// block covers is zero.
+  void set_scaled_b(const at::Tensor& scaled_b, int64_t row, int64_t column);
 
   /// u = x A^T into the last R columns of x_ext [T, K + R]; x [T, K] is x_ext's front, or what dropout left of it.
   void update_input(const at::Tensor& x, const at::Tensor& x_ext) const;

@@ -62,7 +62,9 @@ class LinearGroup {
  private:
   at::Tensor base_weight() const;
   at::Tensor weight() const;
-  at::Tensor scaled_b() const;
+  /// body(s*B of an adapter [n, rank], its first row, its first column): the blocks of the group's update.
+  template <class Body>
+  void each_update(const Body& body) const;
   void refresh_packed();
   at::Tensor packed_backward(const at::Tensor& dy, const DropoutContext* dropout, InputGradient wanted,
                              at::Tensor& du) const;
@@ -79,7 +81,8 @@ class LinearGroup {
   std::vector<LoraPair> adapters_;
   at::Tensor a_;         // [total rank, K], compute type: the adapters' A stacked
   at::Tensor resident_;  // [N, K + total rank]
-  // In place of resident_ where the machine has fast packed products; the backward form is made at the first use.
+  // In place of resident_ where the machine has fast packed products; a backward form that
+  // training did not ask for is made at its first use.
   mutable GemmWeights gemm_;
 };
 

@@ -33,7 +33,7 @@ class PackedMatrix {
   uint64_t bytes() const;
   bool defined() const { return n_ > 0; }
   /// Lets go of the mapped file's pages: they come back from the file when next read. For a matrix that has been copied
-  /// into another form. Does nothing to owned bytes.
+  /// into another form. Owned bytes keep their values.
   void page_out() const;
 
   /// Writes all values to out [N, K] (f32, bf16 or f16; rows may be strided), rounding once from f32.

@@ -40,9 +40,8 @@ class Tokenizer {
 
   /// Loads, by content and not by name, from
   ///   a directory       its tokenizer.json, else its tokenizer.model, else its original/tokenizer.model (bos, eos,
-  ///   pad:
-  ///                     tokenizer_config.json if there; the .model also where the tokenizer.json is a SentencePiece
-  ///                     vocabulary with byte_fallback);
+  ///                     pad: tokenizer_config.json if there; the .model also where the tokenizer.json is a
+  ///                     SentencePiece vocabulary with byte_fallback);
   ///   tokenizer.json    byte-level BPE with the pre-tokenizers of Llama 3, GPT-2 or SmolLM;
   ///   tiktoken .model   Llama 3's form: lines "base64 rank", then 256 special tokens (llama-models tokenizer.py);
   ///   SentencePiece .model;
@@ -50,7 +49,9 @@ class Tokenizer {
   /// @throws Error{Input} naming the file and what is missing, broken or not supported (an unknown pre-tokenizer,
   ///         normalizer or model type is named and never guessed).
   static Ptr load(const std::filesystem::path& path);
-  /// The same from a GGUF file that is already open.
+  /// Whether a directory has one of the vocabulary files that load() looks for there.
+  static bool is_in(const std::filesystem::path& directory);
+  /// The same as load() from a GGUF file that is already open.
   static Ptr from_gguf(const formats::GgufFile& file);
   /// From the text of a tokenizer.json; `source` names it in errors.
   static Ptr from_tokenizer_json(std::string_view json, const std::string& source);
