@@ -41,8 +41,8 @@ eval::EvaluateOptions options_of(const EvalConfig& config, Runtime& rt) {
   options.rows = {{config.data.begin(), config.data.end()}, config.text_field, config.answer_field, config.limit};
   options.threads = choose_threads(config.model.threads);
   options.open = open_options(config.model);
-  options.measure = {config.eval_batch_size, config.max_new_tokens, config.latency_rows,
-                     config.latency_seconds, config.batch_sizes,    config.prefix_cache};
+  options.measure = {config.eval_batch_size, config.max_new_tokens, config.latency_rows, config.latency_seconds,
+                     config.batch_sizes,     config.answer_form,    config.prefix_cache};
   options.seed = config.seed;
   options.baselines = config.baselines;
   options.train_data.assign(config.train_data.begin(), config.train_data.end());

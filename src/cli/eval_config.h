@@ -21,6 +21,7 @@ struct EvalConfig {
   std::string text_field = "text", answer_field = "answer";
   int64_t eval_batch_size = 32;
   int64_t max_new_tokens = 256;
+  bool answer_form = true;
   bool prefix_cache = true;
   int64_t latency_rows = 50;
   double latency_seconds = 60.0;
@@ -57,6 +58,7 @@ struct EvalConfig {
           Synonyms{"batch-size", "per-device-eval-batch-size"}, "Rows answered at once for the scores");
     field("max_new_tokens", &T::max_new_tokens, AtLeast{1}, Synonyms{"max-length", "max-tokens"},
           "No answer is longer; less if 16 tokens beyond the longest expected one are fewer");
+    field("answer_form", &T::answer_form, kAnswerFormHelp);
     field("prefix_cache", &T::prefix_cache, "Compute an instruction that rows share once");
     field("latency_rows", &T::latency_rows, AtLeast{0}, "Requests timed one by one (0: no timing)");
     field("latency_seconds", &T::latency_seconds, AtLeast{0},

@@ -18,6 +18,7 @@ struct PredictConfig {
   std::string text_field = "text";
   std::vector<std::string> catalog;
   int64_t max_new_tokens = 128;
+  bool answer_form = true;
   ModelFlags model;
 
   template <class V>
@@ -29,6 +30,7 @@ struct PredictConfig {
     field("text_field", &T::text_field, "Name of the request's field in JSON rows");
     field("catalog", &T::catalog, CommaSeparated{}, "Product names to show the model with every request");
     field("max_new_tokens", &T::max_new_tokens, AtLeast{1}, "Longest answer");
+    field("answer_form", &T::answer_form, kAnswerFormHelp);
     field(Inline{}, &T::model);
   }
 };
@@ -65,9 +67,11 @@ class Predictor {
  public:
   explicit Predictor(const PredictConfig& config)
       : opened_(model::open_model(config.model_path, open_options(config.model))),
-        generator_(opened_.llama, decode::PrefixCache::On) {
+        generator_(opened_.llama, decode::PrefixCache::On),
+        held_(config.answer_form && opened_.files.answer_form) {
     options_.max_new_tokens = config.max_new_tokens;
     options_.stop_ids = model::stop_ids(opened_.files);
+    options_.vocabulary = opened_.files.prompts->tokenizer_ptr();
   }
   const model::ModelFiles& files() const { return opened_.files; }
 
@@ -81,7 +85,10 @@ class Predictor {
     messages.push_back({"user", request.text});
     const text::Encoded encoded = prompts.build(messages);
     const int64_t shared = encoded.prefix_len >= data::kMinSharedPrefix ? encoded.prefix_len : 0;
-    const decode::Prompt prompt{encoded.ids, shared};
+    decode::Prompt prompt{encoded.ids, shared, nullptr};
+    if (held_)
+      prompt.check =
+          std::make_shared<const data::AnswerCheck>(opened_.files.answer_form, request.text, request.catalog);
     const decode::Answer answer = generator_.generate(std::span(&prompt, 1), options_).front();
     const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
     Json out;
@@ -92,6 +99,7 @@ class Predictor {
     out["fields"] = parsed(text);
     out["log_probability"] = answer.log_probability;
     out["complete"] = answer.stopped;
+    out["held"] = answer.held;
     out["ms"] = std::round(ms * 100) / 100;
     return out;
   }
@@ -105,6 +113,7 @@ class Predictor {
   model::OpenedModel opened_;
   decode::Generator generator_;
   decode::GenerateOptions options_;
+  bool held_;
 };
 
 void run_predict(const PredictConfig& config, Runtime& rt) {

@@ -17,6 +17,9 @@ struct Runtime {
   std::atomic<int>& signal;  // SIGINT or SIGTERM that arrived, or 0
 };
 
+inline constexpr const char* kAnswerFormHelp =
+    "Hold answers to the form of the training answers (keys, labels, names shown), where the model brings one";
+
 /// Model and machine flags that train, eval, predict and merge have in common.
 struct ModelFlags {
   std::string base, prompt_template, system, tokenizer;

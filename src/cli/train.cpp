@@ -28,6 +28,7 @@ struct Inputs {
   model::ModelFiles files;
   data::RowSet rows, val_rows;
   data::EncodedDataset encoded, val_encoded;
+  std::optional<data::AnswerForm> form;  // of the training answers
 };
 
 data::RowSet read(const std::vector<std::string>& paths, const TrainConfig& config, const std::string& system) {
@@ -59,6 +60,7 @@ Inputs read_inputs(const TrainConfig& config) {
   in.rows = read(config.data, config, system);
   if (config.limit > 0 && config.limit < static_cast<int64_t>(in.rows.rows.size()))
     in.rows.rows.resize(static_cast<size_t>(config.limit));
+  in.form = data::learn_answer_form(in.rows.rows);
   const data::EncodeOptions encode{config.max_seq_len, config.over_long == train::OverLongRows::Skip
                                                            ? data::OverLong::Skip
                                                            : data::OverLong::Refuse};
@@ -70,7 +72,6 @@ Inputs read_inputs(const TrainConfig& config) {
   return in;
 }
 
-/// The adapter's slmi.json: what a later load checks.
 /// The resolved configuration as RUN/config.json: --resume reads it, so it keeps what the run was started with.
 void write_config(const fs::path& run, const TrainConfig& config) {
   write_file_atomically(run / "config.json", config::resolved_json(config).dump(2) + "\n");
@@ -100,6 +101,7 @@ void print_start(const Inputs& in, const TrainConfig& config, Runtime& rt) {
          << "rows      " << in.encoded.size() << " training, " << in.val_encoded.size() << " validation; "
          << in.encoded.skipped().size() << " skipped as too long; " << in.encoded.num_prefixes()
          << " shared instructions\n"
+         << "answers   " << (in.form ? in.form->describe() : "of no common form") << "\n"
          << "compute   " << ops::name(in.options.load.policy.compute) << " on " << in.options.load.device.str() << ", "
          << at::get_num_threads() << " threads, "
          << fmt::format("{:.0f}", ceilings::matrix_rate_gflops(in.options.load.policy.compute, in.options.load.device))
@@ -134,7 +136,8 @@ void run_train(const TrainConfig& config, Runtime& rt) {
 
   train::Hooks hooks;
   hooks.signal = &rt.signal;
-  const auto provenance = model::provenance_of(in.files, rt.command_line);
+  auto provenance = model::provenance_of(in.files, rt.command_line);
+  if (in.form) provenance.answer_form = in.form->to_json();
   hooks.save_adapter = [&](const fs::path& directory) {
     lora.save(directory, fs::absolute(config.base).lexically_normal().string());
     formats::write_provenance(directory, provenance);

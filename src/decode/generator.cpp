@@ -1,8 +1,11 @@
 // Greedy generation: prefill of own parts, then one token a step for the sequences still running.
 #include "slmi/decode/generator.h"
 
+#include "hold.h"
+
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <unordered_set>
 
 #include "slmi/base/error.h"
@@ -30,6 +33,7 @@ struct Generator::Sequence {
   Prefix prefix;
   int64_t begin = 0, length = 0;
   std::vector<int32_t> pending;  // tokens not yet seen by the model: the own prompt, later the last picked token
+  std::optional<Holder> holder;  // what the answer is held to
   Answer answer;
 };
 
@@ -102,6 +106,26 @@ Generator::Prefix Generator::cached_prefix(std::span<const int32_t> ids) {
   return prefix;
 }
 
+/// Leaves the next token of each active sequence pending. hidden [active, D]: their last states.
+void Generator::pick(std::vector<Sequence>& sequences, std::span<const int64_t> active, const at::Tensor& hidden) {
+  const auto n = static_cast<int64_t>(active.size());
+  const at::Tensor logits = llama_->head(hidden);
+  const at::Tensor ids = at::empty({n}, at::TensorOptions().dtype(at::kLong).device(hidden.device()));
+  const at::Tensor log_probabilities = at::empty({n}, hidden.options());
+  ops::pick_greedy(logits, ids, log_probabilities);
+  const at::Tensor host_ids = ids.cpu(), host_lp = log_probabilities.cpu();
+  for (int64_t j = 0; j < n; ++j) {
+    Sequence& s = sequences[static_cast<size_t>(active[static_cast<size_t>(j)])];
+    Picked picked{static_cast<int32_t>(host_ids.data_ptr<int64_t>()[j]), host_lp.data_ptr<float>()[j]};
+    if (s.holder && !s.holder->take(picked.id)) {
+      picked = s.holder->take_likeliest(logits[j], picked);
+      ++s.answer.held;
+    }
+    s.pending.assign(1, picked.id);
+    s.answer.log_probability += picked.log_probability;
+  }
+}
+
 /// Fills the cache with every own part and leaves each sequence's first token pending.
 void Generator::prefill(std::vector<Sequence>& sequences) {
   size_t begin = 0;
@@ -114,17 +138,11 @@ void Generator::prefill(std::vector<Sequence>& sequences) {
       part.push_back(static_cast<int64_t>(begin++));
     }
     const at::Tensor hidden = run(sequences, part);
-    const auto n = static_cast<int64_t>(part.size());
-    const at::Tensor ids = at::empty({n}, at::TensorOptions().dtype(at::kLong).device(hidden.device()));
-    const at::Tensor log_probabilities = at::empty({n}, hidden.options());
-    ops::pick_greedy(llama_->head(hidden), ids, log_probabilities);
-    const at::Tensor host_ids = ids.cpu(), host_lp = log_probabilities.cpu();
-    for (int64_t j = 0; j < n; ++j) {
-      Sequence& s = sequences[static_cast<size_t>(part[static_cast<size_t>(j)])];
+    for (const int64_t i : part) {
+      Sequence& s = sequences[static_cast<size_t>(i)];
       s.length += static_cast<int64_t>(s.pending.size());
-      s.pending.assign(1, static_cast<int32_t>(host_ids.data_ptr<int64_t>()[j]));
-      s.answer.log_probability = host_lp.data_ptr<float>()[j];
     }
+    pick(sequences, part, hidden);
     counters_.prefill_tokens += tokens;
   }
 }
@@ -154,6 +172,7 @@ std::vector<Answer> Generator::generate(std::span<const Prompt> prompts, const G
     const std::span<const int32_t> ids(prompts[i].ids);
     if (shared > 0) s.prefix = cached_prefix(ids.first(static_cast<size_t>(shared)));
     s.pending.assign(ids.begin() + shared, ids.end());
+    if (prompts[i].check) s.holder.emplace(prompts[i].check, options.vocabulary, options.stop_ids);
     s.begin = row;
     row += static_cast<int64_t>(s.pending.size()) + options.max_new_tokens;
   }
@@ -180,22 +199,14 @@ std::vector<Answer> Generator::generate(std::span<const Prompt> prompts, const G
     if (accept(sequences[i], prefilled)) active.push_back(static_cast<int64_t>(i));
 
   while (!active.empty()) {
-    const auto n = static_cast<int64_t>(active.size());
     const at::Tensor hidden = run(sequences, active);
-    const at::Tensor ids = at::empty({n}, at::TensorOptions().dtype(at::kLong).device(hidden.device()));
-    const at::Tensor log_probabilities = at::empty({n}, hidden.options());
-    ops::pick_greedy(llama_->head(hidden), ids, log_probabilities);
-    const at::Tensor host_ids = ids.cpu(), host_lp = log_probabilities.cpu();
+    for (const int64_t i : active) ++sequences[static_cast<size_t>(i)].length;
+    pick(sequences, active, hidden);
     const double time = now_s();
     std::vector<int64_t> next;
-    for (int64_t j = 0; j < n; ++j) {
-      Sequence& s = sequences[static_cast<size_t>(active[static_cast<size_t>(j)])];
-      ++s.length;
-      s.pending.assign(1, static_cast<int32_t>(host_ids.data_ptr<int64_t>()[j]));
-      s.answer.log_probability += host_lp.data_ptr<float>()[j];
-      if (accept(s, time)) next.push_back(active[static_cast<size_t>(j)]);
-    }
-    counters_.decode_tokens += n;
+    for (const int64_t i : active)
+      if (accept(sequences[static_cast<size_t>(i)], time)) next.push_back(i);
+    counters_.decode_tokens += static_cast<int64_t>(active.size());
     active = std::move(next);
   }
   counters_.decode_s += now_s() - prefilled;

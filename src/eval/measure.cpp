@@ -123,6 +123,7 @@ class Measurement {
     for (int64_t i = 0; i < rows_.size(); ++i) longest = std::max(longest, rows_.num_targets(i));
     generate_.max_new_tokens = std::min(longest + kAnswerSlack, options_.max_new_tokens);
     generate_.stop_ids = model::stop_ids(opened_.files);
+    generate_.vocabulary = opened_.files.prompts->tokenizer_ptr();
     for (int64_t i = 0; i < rows_.size(); ++i)
       if (rows_.target_begin(i) + generate_.max_new_tokens <= positions) fitting_.push_back(i);
     run_.too_long = static_cast<int64_t>(set_.rows.size()) - static_cast<int64_t>(fitting_.size());
@@ -165,9 +166,15 @@ class Measurement {
 
   const data::Row& row(int64_t i) const { return set_.rows[static_cast<size_t>(rows_.source_row(i))]; }
 
+  std::shared_ptr<const data::AnswerCheck> check_of(const data::Row& row) const {
+    const auto& form = opened_.files.answer_form;
+    if (!form || !options_.answer_form) return nullptr;
+    return std::make_shared<const data::AnswerCheck>(form, row.text, row.catalog);
+  }
+
   decode::Prompt whole_prompt(int64_t i) const {
     const auto ids = rows_.ids(i).first(static_cast<size_t>(rows_.target_begin(i)));
-    return {{ids.begin(), ids.end()}, 0};
+    return {{ids.begin(), ids.end()}, 0, nullptr};
   }
 
   /// From the rows' text to the answers' text: what a caller would wait for.
@@ -175,7 +182,7 @@ class Measurement {
     const double start = now_s();
     std::vector<decode::Prompt> prompts;
     for (const int64_t i : rows)
-      prompts.push_back({opened_.files.prompts->build(row(i).messages).ids, rows_.prefix_len(i)});
+      prompts.push_back({opened_.files.prompts->build(row(i).messages).ids, rows_.prefix_len(i), check_of(row(i))});
     const double built = now_s() - start;
     decode::GenerateOptions generate = generate_;
     generate.max_new_tokens = max_new_tokens;
@@ -321,17 +328,25 @@ class Measurement {
     const auto n = static_cast<int64_t>(order.size());
     std::vector<std::optional<RowAnswer>> answers(set_.rows.size());
     run_.speed.accuracy_batch = std::min(options_.batch_size, n);
+    int64_t held = 0;  // answers with a token that is not the likeliest
     const double start = now_s();
     for (int64_t begin = 0; begin < n; begin += options_.batch_size) {
       progress("answers", begin, n);
       const auto count = std::min(options_.batch_size, n - begin);
       const auto batch = std::span(order).subspan(static_cast<size_t>(begin), static_cast<size_t>(count));
       auto results = ask(batch, generate_.max_new_tokens);
-      for (size_t j = 0; j < batch.size(); ++j)
+      for (size_t j = 0; j < batch.size(); ++j) {
+        held += results[j].answer.held > 0 ? 1 : 0;
         answers[static_cast<size_t>(rows_.source_row(batch[j]))] = RowAnswer{
             row(batch[j]).id, std::move(results[j].text), results[j].answer.log_probability, results[j].answer.stopped};
+      }
     }
     run_.speed.accuracy_s = now_s() - start;
+    if (opened_.files.answer_form && options_.answer_form)
+      run_.notes.push_back(
+          fmt::format("answers are held to the form of the training answers, {}; {} of {} would have left it "
+                      "(--no-answer-form lets them)",
+                      opened_.files.answer_form->describe(), held, n));
     progress("answers", n, n);
     for (auto& answer : answers)
       if (answer) run_.answers.push_back(std::move(*answer));

@@ -83,6 +83,7 @@ void describe(V& v, MeasureOptions& x) {
   v("latency_rows", x.latency_rows);
   v("latency_seconds", x.latency_seconds);
   v("batch_sizes", x.batch_sizes);
+  v("answer_form", x.answer_form);
   v("prefix_cache", x.prefix_cache);
 }
 

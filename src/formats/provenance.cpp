@@ -91,7 +91,8 @@ Json Provenance::to_json() const {
           {"merge_base", merge_base},
           {"quantization", quantization},
           {"calibration_hash", calibration_hash},
-          {"weights", weights}};
+          {"weights", weights},
+          {"answer_form", answer_form}};
 }
 
 Provenance Provenance::from_json(const Json& json, const std::string& source) {
@@ -125,6 +126,7 @@ Provenance Provenance::from_json(const Json& json, const std::string& source) {
   out.quantization = fields.text("quantization", "");
   out.calibration_hash = fields.text("calibration_hash", "");
   out.weights = fields.text("weights", "");
+  if (const Json* form = fields.find("answer_form")) out.answer_form = *form;
   problems.throw_if_any();
   return out;
 }

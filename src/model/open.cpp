@@ -109,6 +109,10 @@ ModelFiles open_files(const fs::path& path, const OpenOptions& options) {
   files.checkpoint = formats::Checkpoint::open(files.base_path);
   if (files.kind != PathKind::Gguf)
     files.provenance = formats::read_provenance(files.adapter_path.empty() ? path : files.adapter_path);
+  if (files.provenance && !files.provenance->answer_form.is_null())
+    files.answer_form = std::make_shared<const data::AnswerForm>(data::AnswerForm::from_json(
+        files.provenance->answer_form,
+        ((files.adapter_path.empty() ? path : files.adapter_path) / formats::kProvenanceFile).string()));
   files.prompts = make_prompts(files, options);
   files.base = identity_of(*files.checkpoint, files.prompts->tokenizer());
   if (!files.adapter_path.empty() && files.provenance) {
@@ -158,6 +162,7 @@ formats::Provenance provenance_of(const ModelFiles& files, const std::string& co
   p.stop_ids = stop_ids(files);
   p.base = files.base;
   p.weights = formats::weights_origin(*files.checkpoint, files.provenance);
+  if (files.provenance) p.answer_form = files.provenance->answer_form;
   return p;
 }
 

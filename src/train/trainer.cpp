@@ -80,6 +80,7 @@ class Run {
         plan_(data::make_plan(rows, config.batch_size, static_cast<uint64_t>(config.seed), config.rows_together)),
         total_(total_steps(config, rows.size())) {
     adamw_.weight_decay = config.weight_decay;
+    adamw_.beta2 = config.adam_beta2;
   }
 
   TrainResult execute();

@@ -227,6 +227,10 @@ void expect_merge_and_eval(const fs::path& directory, const std::function<Outcom
   EXPECT_EQ(slmi("predict --max-new-tokens 1 --model run hello").err, "");
   const Json bare = answer("base"), tuned = answer("run"), merged = answer("merged32");
   EXPECT_EQ(tuned["answer"], merged["answer"]);
+  const Json form = read_json_file((directory / "run/adapter/slmi.json").string())["answer_form"];
+  EXPECT_TRUE(form.contains("json")) << form;
+  EXPECT_EQ(read_json_file((directory / "merged32/slmi.json").string())["answer_form"], form);
+  EXPECT_GT(tuned["held"].get<int64_t>(), 0);  // twelve rows teach a random model no JSON
   EXPECT_NEAR(tuned["log_probability"].get<double>(), merged["log_probability"].get<double>(), 1e-3);
   EXPECT_GT(std::abs(tuned["log_probability"].get<double>() - bare["log_probability"].get<double>()), 1.0);
 

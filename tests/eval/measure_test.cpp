@@ -95,6 +95,41 @@ TEST_F(MeasureTest, EveryFigureIsThere) {
   EXPECT_FALSE(run.vram_device_bytes.has_value());
 }
 
+TEST_F(MeasureTest, AnswersAreHeldToTheFormThatTheModelBrings) {
+  std::vector<data::Row> rows(16);
+  for (size_t i = 0; i < rows.size(); ++i)
+    rows[i].answer = i % 2 == 0 ? R"({"intent": "Play", "count": 3})" : R"({"intent": "Stop", "count": null})";
+  const auto form = data::learn_answer_form(rows);
+  ASSERT_TRUE(form);
+  auto provenance = *formats::read_provenance(dir_ / "model");
+  provenance.answer_form = form->to_json();
+  formats::write_provenance(dir_ / "model", provenance);
+  options_.max_new_tokens = 64;
+  options_.latency_rows = 0;
+  const data::AnswerCheck check(std::make_shared<const data::AnswerForm>(*form), "", {});
+  std::vector<std::string> first;
+  for (const int64_t batch : {7, 1}) {
+    options_.batch_size = batch;
+    const ModelRun run = measure_model("tiny", dir_ / "model", source_, open_, options_, {});
+    ASSERT_EQ(run.answers.size(), expected_.size());
+    for (const auto& a : run.answers) {
+      EXPECT_TRUE(check.fit(a.answer).whole) << a.answer;
+      EXPECT_TRUE(a.complete);
+      EXPECT_LT(a.log_probability, 0.0);
+      if (batch == 7) first.push_back(a.answer);
+    }
+    for (size_t i = 0; i < first.size(); ++i) EXPECT_EQ(run.answers[i].answer, first[i]);
+    ASSERT_EQ(run.notes.size(), 1U);
+    EXPECT_NE(run.notes[0].find("JSON with intent (one of 2), count; 40 of 40"), std::string::npos) << run.notes[0];
+  }
+  EXPECT_GT(std::set<std::string>(first.begin(), first.end()).size(), 1U);  // else the model would not matter
+  options_.answer_form = false;
+  options_.max_new_tokens = kMaxNew;
+  const ModelRun run = measure_model("tiny", dir_ / "model", source_, open_, options_, {});
+  for (size_t i = 0; i < expected_.size(); ++i) EXPECT_EQ(run.answers[i].answer, expected_[i]) << i;
+  EXPECT_TRUE(run.notes.empty());
+}
+
 TEST_F(MeasureTest, NoTimingWhereNoneIsWanted) {
   options_.latency_rows = 0;
   source_.limit = 5;

@@ -1,6 +1,9 @@
 """How a request says how many: digits, number words, articles, dozens, nothing at all, all, and corrections."""
 
+import copy
+
 from . import language as lang
+from .rng import Deck
 
 WORDS_OF_TEST = (13, 17, 19, 60)  # occur as words only in test
 SMALL = list(range(2, 7))
@@ -10,13 +13,29 @@ TENS = [30, 40, 50, 60]
 ODD = [24, 25, 36, 48]  # as digits only
 
 
-
 class Mix:
     """How often each way to say a number comes, and each range of numbers; shares are weights."""
 
-    def __init__(self, kinds, all_weight, numbers, unseen_words):
+    def __init__(self, kinds, all_weight, numbers, unseen_words, in_turn=False):
         self.kinds, self.numbers, self.unseen_words = kinds, numbers, unseen_words
         self.kinds_of_removal = kinds + [(all_weight, "all")]
+        self.in_turn, self.word_deck, self.form_decks = in_turn, None, {}
+
+    def dealt(self, rng):
+        """The mix for one language of one file, with decks of its own where words and forms come in turn."""
+        out = copy.copy(self)
+        if self.in_turn:
+            out.word_deck = Deck(rng, [n for n in SMALL + MIDDLE + LARGE + TENS if n not in WORDS_OF_TEST])
+            out.form_decks = {}
+        return out
+
+    def form_of(self, product, rng):
+        """What the product is called: mostly by its first form, and in turn by that one as often as by the others."""
+        if not self.in_turn:
+            return product.forms[0] if rng.chance(750) else rng.choice(product.forms)
+        others = range(1, len(product.forms))
+        deck = self.form_decks.setdefault(product.key, Deck(rng, [0] * max(1, len(others)) + list(others)))
+        return product.forms[deck.draw()]
 
 
 # As people order: most numbers are small.
@@ -31,7 +50,8 @@ NATURAL = [
     (10, "correction"),
 ]
 NATURAL_NUMBERS = {"small": 72, "middle": 17, "large": 8, "tens": 3}
-# Training leans to what is harder to learn: each of two dozen number words must have been seen a few times a language.
+# Training leans to what is harder to learn, and has number words and the forms of a product's name in turn: drawn like
+# digits, some words stood there once or twice a language, and a model that has read "vierzehn" three times writes 40.
 TRAIN = [
     (14, "digits"),
     (7, "times"),
@@ -45,7 +65,7 @@ TRAIN = [
 TRAIN_NUMBERS = {"small": 48, "middle": 24, "large": 20, "tens": 8}
 NATURAL_ALL, TRAIN_ALL = 14, 24  # weight of "all", which only a removal can ask for
 MIXES = {
-    "train": Mix(TRAIN, TRAIN_ALL, TRAIN_NUMBERS, False),
+    "train": Mix(TRAIN, TRAIN_ALL, TRAIN_NUMBERS, False, in_turn=True),
     "val": Mix(NATURAL, NATURAL_ALL, NATURAL_NUMBERS, False),
     "test_iid": Mix(NATURAL, NATURAL_ALL, NATURAL_NUMBERS, False),
     "test_both": Mix(NATURAL, NATURAL_ALL, NATURAL_NUMBERS, True),
@@ -55,6 +75,8 @@ MIXES = {
 
 def draw_number(rng, as_word, mix):
     """At least 2. As a word, the numbers kept for test are drawn only where the mix says so."""
+    if as_word and mix.word_deck:
+        return mix.word_deck.draw()
     ranges = {"small": SMALL, "middle": MIDDLE, "large": LARGE, "tens": TENS if as_word else TENS + ODD}
     while True:
         n = rng.choice(rng.weighted([(weight, ranges[name]) for name, weight in mix.numbers.items()]))
@@ -64,7 +86,7 @@ def draw_number(rng, as_word, mix):
 
 def noun_phrase(language, product, rng, action, mix):
     """A product with a quantity, as lang.Phrase."""
-    form = product.forms[0] if rng.chance(750) else rng.choice(product.forms)
+    form = mix.form_of(product, rng)
     kind = rng.weighted(mix.kinds_of_removal if action == "remove" else mix.kinds)
     return MAKERS[kind](language, product, form, rng, mix)
 

@@ -38,6 +38,7 @@ class LanguageState:
         self.language, self.rng = plan.languages[code], rng
         self.lists = plan.lists(code, name)
         self.list_deck = Deck(rng, range(len(self.lists)))
+        self.mix = quantities.MIXES[name].dealt(rng)
         self.asked = {}  # product key -> orders written
         out_of_20 = OOS_IN_20[kind_of_file(name)]
         self.scope = Deck(rng, [True] * (20 - out_of_20) + [False] * out_of_20)
@@ -168,7 +169,7 @@ class Builder:
     def say_order(self, state, name, draft, action, frame, verb, key, adjunct):
         rng, language = state.rng, state.language
         product = language.products[key]
-        said = quantities.noun_phrase(language, product, rng, action, quantities.MIXES[name])
+        said = quantities.noun_phrase(language, product, rng, action, state.mix)
         draft.keys, draft.quantity, draft.number = [key], said.quantity, said.kind
         if product.size:
             draft.distractor = "size"
@@ -252,9 +253,9 @@ class Builder:
             product = language.products[key]
             draft.keys = [key]
             if slot == "{x}":
-                said = quantities.noun_phrase(language, product, rng, "add", quantities.MIXES[name])
+                said = quantities.noun_phrase(language, product, rng, "add", state.mix)
                 while said.kind == "correction":
-                    said = quantities.noun_phrase(language, product, rng, "add", quantities.MIXES[name])
+                    said = quantities.noun_phrase(language, product, rng, "add", state.mix)
                 text = said.text
             else:
                 text = lang.definite(language, product, rng, slot == "{the}")

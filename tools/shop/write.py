@@ -69,7 +69,7 @@ def manifest_of(options, plan, counts, hashes):
             "oos_kinds_of_20": plans.OOS_MIX,
             "noise_per_mille": building.NOISE_PER_MILLE,
             "numbers": {
-                file: {"kinds": {k: w for w, k in mix.kinds_of_removal}, "ranges": mix.numbers}
+                file: {"kinds": {k: w for w, k in mix.kinds_of_removal}, "ranges": mix.numbers, "in_turn": mix.in_turn}
                 for file, mix in quantities.MIXES.items()
             },
             "noise_kinds": {kind: weight for weight, kind in noise.KINDS},

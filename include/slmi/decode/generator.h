@@ -7,21 +7,25 @@
 #include <unordered_map>
 #include <vector>
 
+#include "slmi/data/answer_form.h"
 #include "slmi/model/kv_cache.h"
 #include "slmi/model/llama.h"
+#include "slmi/text/tokenizer.h"
 
 namespace slmi::decode {
 
 /// A request: ids = [prefix | own], own is never empty.
 struct Prompt {
   std::vector<int32_t> ids;
-  int64_t prefix_len = 0;  // tokens that other requests may share; 0: none
+  int64_t prefix_len = 0;                                    // tokens that other requests may share; 0: none
+  std::shared_ptr<const data::AnswerCheck> check = nullptr;  // what the answer is held to; null: nothing
 };
 
 struct Answer {
   std::vector<int32_t> ids;      // without the stop token
   double log_probability = 0.0;  // sum over the answer's tokens and its stop token, of the unmasked model
   bool stopped = false;          // a stop token came before max_new_tokens
+  int64_t held = 0;              // tokens that are not the likeliest, since the prompt's check refused that one
   // Seconds from the start of the call.
   double first_token_s = 0.0, last_token_s = 0.0;
 };
@@ -29,6 +33,7 @@ struct Answer {
 struct GenerateOptions {
   int64_t max_new_tokens = 128;
   std::vector<int64_t> stop_ids;
+  text::Tokenizer::Ptr vocabulary = nullptr;  // needed where a prompt has a check
 };
 
 enum class PrefixCache { Off, On };
@@ -61,6 +66,7 @@ class Generator {
   void reserve_rows(int64_t prefix_rows, int64_t own_rows);
   at::Tensor run(std::span<const Sequence> sequences, std::span<const int64_t> active);
   void prefill(std::vector<Sequence>& sequences);
+  void pick(std::vector<Sequence>& sequences, std::span<const int64_t> active, const at::Tensor& hidden);
 
   std::shared_ptr<model::Llama> llama_;
   PrefixCache prefix_cache_;

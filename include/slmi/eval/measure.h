@@ -21,6 +21,7 @@ struct MeasureOptions {
   int64_t latency_rows = 50;                      // requests timed at batch 1; 0: no timing at all
   double latency_seconds = 60.0;                  // of each stage of timing; no limit for kMinLatencyRows or a batch
   std::vector<int64_t> batch_sizes = {1, 8, 32};  // for requests a second
+  bool answer_form = true;                        // hold answers to the form of the model's training answers, if known
   bool prefix_cache = true;
 };
 

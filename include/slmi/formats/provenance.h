@@ -36,6 +36,7 @@ struct Provenance {
   std::string merge_base;                      // "w16", "dequant" or empty
   std::string quantization, calibration_hash;  // or empty
   std::string weights;                         // "real" or "random"
+  Json answer_form;                            // data::AnswerForm of the training answers, or null
   Json to_json() const;
   /// @throws Error{Input} naming source and key for wrong types or a newer schema; unknown keys are ignored.
   static Provenance from_json(const Json& json, const std::string& source);

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "slmi/data/answer_form.h"
 #include "slmi/formats/checkpoint.h"
 #include "slmi/formats/provenance.h"
 #include "slmi/model/llama.h"
@@ -33,7 +34,8 @@ struct ModelFiles {
   PathKind kind = PathKind::HfDirectory;
   std::shared_ptr<const formats::Checkpoint> checkpoint;
   std::shared_ptr<const text::PromptBuilder> prompts;
-  std::optional<formats::Provenance> provenance;  // of the artefact at `path`, if it carries one
+  std::optional<formats::Provenance> provenance;        // of the artefact at `path`, if it carries one
+  std::shared_ptr<const data::AnswerForm> answer_form;  // of the rows it was trained on; null: none is known
   formats::BaseIdentity base;
   std::string note;  // what the user should know, e.g. that a lineage is unknown
 };

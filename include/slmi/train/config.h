@@ -48,10 +48,11 @@ struct TrainConfig {
   int64_t micro_tokens = 4096;
   int64_t max_seq_len = 2048;
   OverLongRows over_long = OverLongRows::Refuse;
-  double warmup_ratio = 0.06;
-  Schedule schedule = Schedule::Cosine;
+  double warmup_ratio = 0.1;
+  Schedule schedule = Schedule::Linear;
   double weight_decay = 0.0;
-  double max_grad_norm = 1.0;
+  double adam_beta2 = 0.95;
+  double max_grad_norm = 0.3;
   int64_t seed = 0;
   model::BaseFormat base_format = model::BaseFormat::Stored;
   ComputeChoice compute = ComputeChoice::Auto;
@@ -115,6 +116,8 @@ void TrainConfig::fields(V&& field) {
         Choice<Schedule>{{"cosine", Schedule::Cosine}, {"linear", Schedule::Linear}, {"constant", Schedule::Constant}},
         Synonyms{"lr-scheduler-type"}, "How the rate falls after the warm-up");
   field("weight_decay", &T::weight_decay, AtLeast{0}, "AdamW's decoupled weight decay");
+  field("adam_beta2", &T::adam_beta2, Range{0, 0.99999},
+        "How long AdamW remembers squared gradients; runs of a few hundred steps want less than the usual 0.999");
   field("max_grad_norm", &T::max_grad_norm, AtLeast{0}, "Clip the gradient to this norm (0: never)");
   field("seed", &T::seed, AtLeast{0}, "Seed of adapter, order and dropout");
   field("base_format", &T::base_format, Group{"Numbers and memory"},
