@@ -100,7 +100,7 @@ class AnswerMatcher {
       case TextForm::Shown:
         return check_.names_.empty() ? any_text() : one_of(check_.names_);
       case TextForm::Copied:
-        return word_or_copied(form.quoted_words);
+        return word_or_copied(form);
       case TextForm::Any:
         return any_text();
     }
@@ -121,18 +121,28 @@ class AnswerMatcher {
     return rest_.size() - 1;
   }
 
-  Step word_or_copied(const std::vector<std::string>& words) {
-    const Step first = one_of(words);
+  Step word_or_copied(const ValueForm& form) {
+    const Step first = one_of(form.quoted_words);
     if (first == Step::Fits) return first;
-    const Step second = copied_text();
+    const Step second = copied_text(form.whole_words);
     return second == Step::Breaks ? first : second;
   }
 
-  Step copied_text() {
+  /// Whether `part` stands in the request: with `whole_words` from a word's beginning on and, if closed, to a word's
+  /// end.
+  bool is_copied(std::string_view part, bool closed, bool whole_words) const {
+    const std::string_view text = check_.text_;
+    if (!whole_words || part.empty()) return text.find(part) != std::string_view::npos;
+    for (size_t at = text.find(part); at != std::string_view::npos; at = text.find(part, at + 1))
+      if (begins_a_word(text, at) && (!closed || ends_a_word(text, at, part.size()))) return true;
+    return false;
+  }
+
+  Step copied_text(bool whole_words) {
     bool closed = false;
     const std::string_view body = rest_.substr(1, body_length(&closed));
     if (!body.empty() && is_continuation(body.front())) return Step::Breaks;
-    if (check_.text_.find(body) == std::string::npos) return Step::Breaks;
+    if (!is_copied(body, closed, whole_words)) return Step::Breaks;
     if (!closed) return Step::RanOut;
     if (body.empty() || !is_valid_utf8(body)) return Step::Breaks;
     rest_.remove_prefix(body.size() + 2);

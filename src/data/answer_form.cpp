@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <map>
 
 #include "slmi/base/error.h"
@@ -19,6 +20,17 @@ constexpr size_t kMaxWords = 512;
 const std::vector<std::pair<TextForm, std::string>> kTextForms = {
     {TextForm::Closed, "closed"}, {TextForm::Shown, "shown"}, {TextForm::Copied, "copied"}, {TextForm::Any, "any"}};
 
+bool is_word_letter(char c) {
+  const auto byte = static_cast<unsigned char>(c);
+  return byte >= 0x80U || std::isalnum(byte) != 0;
+}
+
+bool has_whole(std::string_view text, std::string_view part) {
+  for (size_t at = text.find(part); at != std::string_view::npos; at = text.find(part, at + 1))
+    if (begins_a_word(text, at) && ends_a_word(text, at, part.size())) return true;
+  return false;
+}
+
 bool is_closed_set(int64_t uses, size_t words) {
   return words <= kMaxWords && uses >= kUsesOfAWord * static_cast<int64_t>(words);
 }
@@ -28,7 +40,7 @@ struct Seen {
   ValueForm form;  // all but text, words and what is below
   std::map<std::string, int64_t> words;
   int64_t texts = 0, objects = 0;
-  bool all_shown = true, all_copied = true;
+  bool all_shown = true, all_copied = true, all_whole = true;
   std::vector<std::string> order;  // keys of the first object
   bool same_order = true;
   struct Below {
@@ -51,6 +63,7 @@ struct Seen {
     if (words.size() <= kMaxWords) ++words[value];
     all_shown = all_shown && std::find(row.catalog.begin(), row.catalog.end(), value) != row.catalog.end();
     all_copied = all_copied && !value.empty() && row.text.find(value) != std::string::npos;
+    all_whole = all_whole && all_copied && has_whole(row.text, value);
   }
 
   void add(const Json& value, const Row& row) {
@@ -83,6 +96,7 @@ struct Seen {
                  : all_copied                         ? TextForm::Copied
                  : is_closed_set(texts, words.size()) ? TextForm::Closed
                                                       : TextForm::Any;
+      out.whole_words = out.text == TextForm::Copied && all_whole;
       if (out.text != TextForm::Shown && is_closed_set(texts, words.size()))
         for (const auto& [word, uses] : words) out.words.push_back(word);
     }
@@ -113,6 +127,7 @@ Json value_to_json(const ValueForm& form) {
   if (form.decimal) out["decimal"] = true;
   for (const auto& [text, name] : kTextForms)
     if (form.text == text) out["text"] = name;
+  if (form.whole_words) out["whole_words"] = true;
   if (!form.words.empty()) out["words"] = form.words;
   if (form.object) {
     out["keys_fixed"] = form.keys_fixed;
@@ -164,6 +179,7 @@ class Reader {
     require(name.empty() || form.text != TextForm::None, ErrorKind::Input,
             "{}.text: '{}' is none of closed, shown, copied, any", place_, name);
     form.words = texts("words");
+    form.whole_words = flag("whole_words");
     require(form.text != TextForm::Closed || !form.words.empty(), ErrorKind::Input,
             "{}.words: missing; 'text': 'closed' needs them", place_);
     read_keys(form);
@@ -216,6 +232,17 @@ std::string describe_value(const ValueForm& form) {
 }
 
 }  // namespace
+
+bool begins_a_word(std::string_view text, size_t begin) {
+  if (begin >= text.size() || text[begin] == ' ') return false;
+  return begin == 0 || !is_word_letter(text[begin - 1]) || !is_word_letter(text[begin]);
+}
+
+bool ends_a_word(std::string_view text, size_t begin, size_t size) {
+  const size_t end = begin + size;
+  if (size == 0 || text[end - 1] == ' ') return false;
+  return end == text.size() || !is_word_letter(text[end]) || !is_word_letter(text[end - 1]);
+}
 
 Json AnswerForm::to_json() const {
   return labels.empty() ? Json{{"json", value_to_json(value)}} : Json{{"labels", labels}};

@@ -103,6 +103,19 @@ TEST(AnswerForm, SlotsAreCopiedAndComeInAnyOrder) {
   EXPECT_EQ(fit(check, "{\"intent\": \"Play\", \"slots\": {\"track\": \"Zo\xC3\""), "no");
   EXPECT_EQ(fit(check, "{\"intent\": \"Play\", \"slots\": {\"track\": \"\xAB"), "no");
   EXPECT_EQ(fit(check, R"({"intent": "Stop", "slots": {}})"), "whole");
+  // All of training's slots are whole words, so these are too.
+  EXPECT_EQ(fit(check, R"({"intent": "Play", "slots": {"track": "oë)"), "no");
+  EXPECT_EQ(fit(check, R"({"intent": "Play", "slots": {"track": "Zo")"), "no");
+  EXPECT_EQ(fit(check, R"({"intent": "Play", "slots": {"track": " by)"), "no");
+  EXPECT_EQ(fit(check, R"({"intent": "Play", "slots": {"track": "by ")"), "no");
+  EXPECT_EQ(fit(check, R"({"intent": "Play", "slots": {"track": "put on")"), "begins");
+}
+
+TEST(AnswerForm, PartsOfWordsWhereTrainingHasThem) {
+  const auto form = learnt({row_of("eastward", R"({"to": "east"})"), row_of("go west", R"({"to": "west"})")});
+  const AnswerCheck check(form, "northward", {});
+  EXPECT_EQ(fit(check, R"({"to": "north"})"), "whole");
+  EXPECT_EQ(fit(check, R"({"to": "south)"), "no");
 }
 
 TEST(AnswerForm, LabelsOfAClosedSet) {
@@ -167,7 +180,8 @@ TEST(AnswerForm, BrokenJsonIsNamed) {
   EXPECT_EQ(message(R"({"json": {"null": 1}})"), "run/slmi.json: answer_form.json.null: not true or false");
 }
 
-/// The bundled sets: every expected answer fits the form of the training rows, and so does each of its beginnings.
+/// The bundled sets: expected answers fit the form of the training rows, and so does each of their beginnings. Four
+/// rows of snips/test have two words run together ("one pmnear Vatican"), of which the answers are parts.
 TEST(AnswerForm, ExpectedAnswersOfTheBundledSetsFit) {
   const std::filesystem::path data = std::filesystem::path(SLMI_SOURCE_DIR) / "data";
   const std::pair<const char*, std::vector<const char*>> sets[] = {{"snips", {"test"}},
@@ -185,7 +199,7 @@ TEST(AnswerForm, ExpectedAnswersOfTheBundledSetsFit) {
           ASSERT_TRUE(check.fit(std::string_view(row.answer).substr(0, n)).begins) << row.id << " " << n;
       }
     }
-    EXPECT_EQ(beyond, 0) << set << ", of " << rows << ": " << form->describe();
+    EXPECT_EQ(beyond, std::string_view(set) == "snips" ? 4 : 0) << set << ", of " << rows << ": " << form->describe();
   }
 }
 

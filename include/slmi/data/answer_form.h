@@ -30,6 +30,7 @@ struct ValueForm {
   TextForm text = TextForm::None;
   std::vector<std::string> words;         // of Closed; of Copied if its texts were a closed set as well; sorted
   std::vector<std::string> quoted_words;  // the same as JSON strings
+  bool whole_words = false;               // of Copied: its texts begin and end where words do
   bool object = false;
   bool keys_fixed = false;      // every object has all keys, in their order
   std::vector<Key> keys;        // in the order of their first appearance
@@ -59,6 +60,11 @@ struct AnswerForm {
 /// The form of the rows' answers; none if they have none that could be held to: neither all JSON in the spelling of
 /// dump_spaced(), nor labels that each stand there often.
 std::optional<AnswerForm> learn_answer_form(const std::vector<Row>& rows);
+
+/// Whether `size` bytes of `text` from `begin` on start where a word does (no space first, not within a word), and
+/// whether they end where one does. Bytes beyond ASCII count as letters.
+bool begins_a_word(std::string_view text, size_t begin);
+bool ends_a_word(std::string_view text, size_t begin, size_t size);
 
 /// How a text stands to the answers that a form allows.
 struct AnswerFit {
