@@ -1,7 +1,7 @@
 // Runs one codec over a raw matrix file, for check_codecs.py to compare with other implementations.
 //
 //   codec_dump dequantize FORMAT N K LEVEL IN OUT    packed bytes -> f32; LEVEL scalar, avx2, avx512 or auto
-//   codec_dump quantize   FORMAT N K auto  IN OUT    f32 -> packed bytes
+//   codec_dump quantize   FORMAT N K LEVEL IN OUT [IMPORTANCE]    f32 -> packed bytes; IMPORTANCE f32 [K]
 //   codec_dump nf4        OFFSET N K auto  IN OUT    f32 -> codes, absmax codes, absmax2, f32 values; OFFSET as %a
 #include <fmt/format.h>
 
@@ -56,6 +56,13 @@ std::vector<float> dequantize(const std::string& format_name, int64_t n, int64_t
   return out;
 }
 
+std::vector<std::byte> quantize(const std::vector<std::string>& args, int64_t n, int64_t k) {
+  const std::vector<float> importance = args.size() > 7 ? read_floats(args[7]) : std::vector<float>{};
+  slmi::quant::QuantizeOptions options{.importance = importance};
+  if (args[4] != "auto") options.level = slmi::kernels::cpu::parse_simd(args[4]).level;
+  return slmi::quant::quantize(slmi::quant::parse_weight_format(args[1]), read_floats(args[5]), n, k, options);
+}
+
 void dump_nf4(float offset, int64_t n, int64_t k, const std::filesystem::path& in, std::ofstream& out) {
   slmi::quant::Nf4Options options;
   options.offset = offset;
@@ -69,14 +76,15 @@ void dump_nf4(float offset, int64_t n, int64_t k, const std::filesystem::path& i
 }
 
 int run(const std::vector<std::string>& args) {
-  slmi::require(args.size() == 7, ErrorKind::Usage, "7 arguments expected, see the head of codec_dump.cpp");
+  slmi::require(args.size() == 7 || (args.size() == 8 && args[0] == "quantize"), ErrorKind::Usage,
+                "7 arguments expected, or 8 with importances; see the head of codec_dump.cpp");
   const int64_t n = std::stoll(args[2]);
   const int64_t k = std::stoll(args[3]);
   std::ofstream out(args[6], std::ios::binary);
   if (args[0] == "dequantize") {
     write(out, dequantize(args[1], n, k, args[4], args[5]));
   } else if (args[0] == "quantize") {
-    write(out, slmi::quant::quantize(slmi::quant::parse_weight_format(args[1]), read_floats(args[5]), n, k));
+    write(out, quantize(args, n, k));
   } else if (args[0] == "nf4") {
     dump_nf4(std::strtof(args[1].c_str(), nullptr), n, k, args[5], out);
   } else {

@@ -194,7 +194,7 @@ TEST(GgufCodecErrors, NameWhatDoesNotFit) {
   expect_error(ErrorKind::Input, "row length 33", [&] { quant::dequantize(WeightFormat::Q4_0, bytes, 1, 33); });
   expect_error(ErrorKind::Input, "overflow",
                [&] { quant::matrix_bytes(WeightFormat::F32, std::numeric_limits<int64_t>::max() / 2, 4); });
-  expect_error(ErrorKind::Usage, "no quantizer for Q4_K", [&] { quant::quantize(WeightFormat::Q4_K, row, 1, 64); });
+  expect_error(ErrorKind::Usage, "no quantizer for NF4", [&] { quant::quantize(WeightFormat::NF4, row, 1, 64); });
   expect_error(ErrorKind::Internal, "rows [0, 2)",
                [&] { quant::dequantize(WeightFormat::Q4_0, bytes, 1, 32, 0, 2, std::span<float>(row)); });
   expect_error(ErrorKind::Input, "64 values given, 96 needed",

@@ -1,4 +1,4 @@
-// GGUF block codecs for whole matrices: dequantize every type, quantize the 32-weight types.
+// GGUF block codecs for whole matrices: dequantize and quantize every type.
 #pragma once
 
 #include <cstddef>
@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "slmi/kernels/cpu/simd.h"
 #include "slmi/kernels/gguf_blocks.h"
 #include "slmi/quant/weight_format.h"
 
@@ -28,13 +29,28 @@ void dequantize(WeightFormat format, std::span<const std::byte> src, int64_t n, 
 /// All of a packed [n, k] matrix as f32.
 std::vector<float> dequantize(WeightFormat format, std::span<const std::byte> src, int64_t n, int64_t k);
 
-/// True for the formats that quantize() writes: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0.
+/// True for the formats that quantize() writes: all but NF4 (nf4.h).
 bool can_quantize(WeightFormat format);
 
-/// Quantizes a row-major f32 [n, k] matrix by ggml's reference rules (quantize_row_*_ref; bits of the `gguf` package).
-/// Runs on parallel_for; the result does not depend on the number of threads.
+struct QuantizeOptions {
+  /// One weight a column, f32 [k], finite and >= 0: the mean over calibration tokens of the square of that input (an
+  /// importance matrix, as llama.cpp calls it). Empty: none. Q8_0 and the unquantized formats do not use it.
+  std::span<const float> importance = {};
+  /// For tests: every level gives the same bits.
+  kernels::cpu::SimdLevel level = kernels::cpu::simd().level;
+};
+
+/// Quantizes a row-major f32 [n, k] matrix; the bits are llama.cpp's. Without importances: ggml's quantize_row_*_ref
+/// (for the 32-weight types also the `gguf` package). With them: the weighted searches of ggml_quantize_chunk. Where
+/// all importances of a sub-block are zero, its weights may become zero: callers give such columns a weight. Runs on
+/// parallel_for; the result does not depend on the number of threads.
+/// @param out  matrix_bytes(format, n, k) bytes.
 /// @throws Error{Input} if sizes do not fit or k is no multiple of the block, Error{Numeric} naming row and column if a
-///         value is NaN or infinite (block formats), Error{Usage} for a format that can_quantize() denies.
-std::vector<std::byte> quantize(WeightFormat format, std::span<const float> weight, int64_t n, int64_t k);
+///         value is NaN or infinite (block formats) or beyond 65504 (K types, or importances given), naming the column
+///         for an importance that is no number >= 0; Error{Usage} for a format that can_quantize() denies.
+void quantize(WeightFormat format, std::span<const float> weight, int64_t n, int64_t k, std::span<std::byte> out,
+              const QuantizeOptions& options = {});
+std::vector<std::byte> quantize(WeightFormat format, std::span<const float> weight, int64_t n, int64_t k,
+                                const QuantizeOptions& options = {});
 
 }  // namespace slmi::quant

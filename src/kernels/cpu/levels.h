@@ -6,6 +6,7 @@
 
 #include "slmi/kernels/cpu/adamw.h"
 #include "slmi/kernels/cpu/attention.h"
+#include "slmi/kernels/cpu/block_search.h"
 #include "slmi/kernels/cpu/cross_entropy.h"
 #include "slmi/kernels/cpu/dropout.h"
 #include "slmi/kernels/cpu/simd.h"
@@ -124,6 +125,15 @@ struct Gemv {
   template <class X, class W, class Y>
   static void run(const X* x, int64_t x_stride, int64_t num_rows, const W* w, int64_t w_stride, int64_t k, Y* y,
                   int64_t y_stride, int64_t begin, int64_t end);
+};
+
+template <SimdLevel>
+struct BlockSearch {
+  static void affine(const SubBlocks& in, const AffineGrid& grid, AffineFit& out);
+  static void symmetric(const SubBlocks& in, int levels, SymmetricFit& out);
+  static void descent(const SubBlocks& in, int levels, SymmetricFit& out, int8_t* codes);
+  static void round(const float* x, int64_t count, int64_t size, const float* step, const float* offset,
+                    CodeRange range, uint8_t* codes);
 };
 
 /// For the tests of vec.h only; no Scalar version.

@@ -134,6 +134,26 @@ inline bool any_nan(F x) {
   return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q) != 0;
 }
 
+/// One truth value a lane.
+using M = __mmask16;
+/// a < b; false if either is NaN.
+inline M less(F a, F b) {
+  return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ);
+}
+inline M both(M a, M b) {
+  return static_cast<M>(a & b);
+}
+inline bool any(M m) {
+  return m != 0;
+}
+/// a where m holds, else b.
+inline F select(M m, F a, F b) {
+  return _mm512_mask_mov_ps(b, m, a);
+}
+inline F abs(F a) {
+  return _mm512_abs_ps(a);
+}
+
 #else
 
 inline constexpr SimdLevel kLevel = SimdLevel::Avx2;
@@ -253,6 +273,26 @@ inline F scale_by_power(F x, F n) {
 }
 inline bool any_nan(F x) {
   return _mm256_movemask_ps(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)) != 0;
+}
+
+/// One truth value a lane.
+using M = __m256;
+/// a < b; false if either is NaN.
+inline M less(F a, F b) {
+  return _mm256_cmp_ps(a, b, _CMP_LT_OQ);
+}
+inline M both(M a, M b) {
+  return _mm256_and_ps(a, b);
+}
+inline bool any(M m) {
+  return _mm256_movemask_ps(m) != 0;
+}
+/// a where m holds, else b.
+inline F select(M m, F a, F b) {
+  return _mm256_blendv_ps(b, a, m);
+}
+inline F abs(F a) {
+  return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a);
 }
 
 #endif
