@@ -4,10 +4,10 @@
 
 #include "commands.h"
 #include "eval_config.h"
-#include "slmi/base/progress.h"
 #include "slmi/eval/evaluate.h"
 #include "slmi/eval/worker.h"
 #include "slmi/report/writers.h"
+#include "stage_progress.h"
 
 namespace slmi::cli {
 namespace {
@@ -16,21 +16,9 @@ namespace fs = std::filesystem;
 
 /// The process that measures one model; its parent reads what it writes.
 void run_worker(const std::string& job_file, Runtime& rt) {
-  std::optional<Progress> progress;
-  std::string current;
-  eval::MeasureHooks hooks;
-  hooks.signal = &rt.signal;
-  hooks.progress = [&](const std::string& stage, int64_t done, int64_t total) {
-    if (stage != current) {
-      if (progress) progress->finish();
-      progress.reset();
-      current = stage;
-      if (total > 1) progress.emplace(stage, "rows", total);
-    }
-    if (progress) progress->update(done);
-  };
-  eval::run_worker(job_file, hooks);
-  if (progress) progress->finish();
+  StageProgress stages(rt, "nothing was written");
+  eval::run_worker(job_file, stages.hooks());
+  stages.finish();
 }
 
 eval::EvaluateOptions options_of(const EvalConfig& config, Runtime& rt) {

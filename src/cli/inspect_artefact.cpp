@@ -116,11 +116,16 @@ class Inspector {
         add_tensor(name, std::string(quant::name(t.format)), t.shape, t.bytes.size());
       return;
     }
-    if (const auto text = text_of(formats::kProvenanceGgufKey); !text.empty())
-      attempt([&] {
-        const std::string source = fmt::format("{}: {}", path_.string(), formats::kProvenanceGgufKey);
-        provenance(formats::Provenance::from_json(parse_json(text, source), source));
-      });
+    attempt([&] {
+      if (const auto made = formats::read_provenance(file)) provenance(*made);
+    });
+    if (text_of("general.type") == "adapter") {
+      out_.kind = "GGUF adapter";
+      out_.notes.push_back("for llama.cpp's --lora; slmi runs the PEFT directory that it was made of");
+      for (const auto& [name, t] : file.tensors())
+        add_tensor(name, std::string(quant::name(t.format)), t.shape, t.bytes.size());
+      return;
+    }
     std::shared_ptr<const formats::Checkpoint> checkpoint;
     attempt([&] { checkpoint = formats::Checkpoint::open(path_); });
     if (checkpoint) attempt([&] { weights(*checkpoint); });

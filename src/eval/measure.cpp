@@ -11,9 +11,11 @@
 #include "slmi/base/mapped_file.h"
 #include "slmi/base/sha256.h"
 #include "slmi/data/encoded_dataset.h"
+#include "slmi/data/packing.h"
 #include "slmi/decode/generator.h"
 #include "slmi/eval/memory.h"
 #include "slmi/kernels/cpu/simd.h"
+#include "slmi/model/batch.h"
 
 namespace slmi::eval {
 namespace {
@@ -22,6 +24,7 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kPrefillProbes = 8;                    // whole prompts timed for the prefill rate
 constexpr int64_t kMinBatchRows = 32;                    // rows timed for requests a second, if there is time
+constexpr int64_t kLossTokens = 2048;                    // of a batch whose loss is taken
 constexpr uint64_t kMaxHashedBytes = uint64_t{4} << 30;  // larger weight files are not hashed at each evaluation
 
 double now_s() {
@@ -95,6 +98,7 @@ class Measurement {
     }
     note_memory();
     if (options_.latency_rows > 0) throughput();
+    if (options_.loss) mean_loss();
     answer_all();
     run_.facts.base_sha256 = weights_hash(*opened_.files.checkpoint);
     return std::move(run_);
@@ -316,6 +320,22 @@ class Measurement {
     }
     progress(stage, done * batch, wanted * batch);
     run_.speed.requests_per_s.emplace_back(batch, static_cast<double>(done * batch) / (now_s() - start));
+  }
+
+  /// Loss of the expected answers, in packed batches.
+  void mean_loss() {
+    const auto sharing = options_.prefix_cache ? data::SharedPrefix::On : data::SharedPrefix::Off;
+    const auto batches = data::cut_into_micro_batches(rows_, fitting_, {kLossTokens, sharing, 1});
+    const int64_t targets = data::count_targets(rows_, fitting_);
+    if (targets == 0) return;
+    double sum = 0.0;
+    for (size_t i = 0; i < batches.size(); ++i) {
+      progress("loss", static_cast<int64_t>(i), static_cast<int64_t>(batches.size()));
+      const auto batch = data::pack(rows_, batches[i], sharing);
+      sum += model::forward_loss(*opened_.llama, model::to_device(batch, opened_.llama->device()));
+    }
+    progress("loss", static_cast<int64_t>(batches.size()), static_cast<int64_t>(batches.size()));
+    run_.loss = sum / static_cast<double>(targets);
   }
 
   /// All rows in batches of rows that share a prefix and are of like length; answers in the rows' order.

@@ -62,6 +62,7 @@ void describe(V& v, ModelRun& x) {
   v("facts", x.facts);
   v("answers", x.answers);
   v("too_long", x.too_long);
+  v("loss", x.loss);
   v("speed", x.speed);
   v("rss_anon_bytes", x.rss_anon_bytes);
   v("rss_file_bytes", x.rss_file_bytes);

@@ -85,6 +85,7 @@ void describe(V& v, MeasureOptions& x) {
   v("batch_sizes", x.batch_sizes);
   v("answer_form", x.answer_form);
   v("prefix_cache", x.prefix_cache);
+  v("loss", x.loss);
 }
 
 template <class V>

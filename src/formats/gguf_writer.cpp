@@ -41,9 +41,12 @@ std::string array_of(GgufType type, std::span<const T> values) {
 }  // namespace
 
 void GgufWriter::add(const std::string& key, GgufType type, std::string payload) {
-  const bool twice = std::any_of(items_.begin(), items_.end(), [&](const Item& i) { return i.key == key; });
-  require(!twice, ErrorKind::Internal, "GGUF key '{}' is to be written twice", key);
+  require(!has_key(key), ErrorKind::Internal, "GGUF key '{}' is to be written twice", key);
   items_.push_back({key, type, std::move(payload)});
+}
+
+bool GgufWriter::has_key(std::string_view key) const {
+  return std::any_of(items_.begin(), items_.end(), [&](const Item& i) { return i.key == key; });
 }
 
 void GgufWriter::add_u32(const std::string& key, uint32_t value) {
@@ -93,8 +96,8 @@ void GgufWriter::add_value(const std::string& key, const GgufValue& value) {
   add(key, value.type, std::move(payload));
 }
 
-void GgufWriter::add_tensor(const std::string& name, quant::WeightFormat format, const Shape& shape,
-                            std::span<const std::byte> bytes) {
+GgufWriter::Tensor GgufWriter::checked_tensor(const std::string& name, quant::WeightFormat format,
+                                              const Shape& shape) const {
   require(!name.empty() && name.size() <= kMaxNameBytes, ErrorKind::Internal,
           "GGUF tensor name '{}' has {} bytes; 1 to {} are allowed", name, name.size(), kMaxNameBytes);
   require(!shape.empty() && quant::ggml_type_id(format).has_value(), ErrorKind::Internal,
@@ -102,10 +105,26 @@ void GgufWriter::add_tensor(const std::string& name, quant::WeightFormat format,
   const bool twice = std::any_of(tensors_.begin(), tensors_.end(), [&](const Tensor& t) { return t.name == name; });
   require(!twice, ErrorKind::Internal, "GGUF tensor '{}' is to be written twice", name);
   const auto rows = static_cast<int64_t>(num_elements(std::span(shape).first(shape.size() - 1)));
-  const auto needed = static_cast<uint64_t>(quant::matrix_bytes(format, rows, shape.back()));
-  require(bytes.size() == needed, ErrorKind::Internal, "GGUF tensor '{}': {} bytes, {} {} needs {}", name, bytes.size(),
-          quant::name(format), shape_text(shape), needed);
-  tensors_.push_back({name, format, shape, bytes});
+  return {name, format, shape, static_cast<uint64_t>(quant::matrix_bytes(format, rows, shape.back())), {}};
+}
+
+void GgufWriter::add_tensor(const std::string& name, quant::WeightFormat format, const Shape& shape,
+                            std::function<void(const Sink& sink)> produce) {
+  tensors_.push_back(checked_tensor(name, format, shape));
+  tensors_.back().produce = std::move(produce);
+}
+
+void GgufWriter::add_tensor(const std::string& name, quant::WeightFormat format, const Shape& shape,
+                            std::span<const std::byte> bytes) {
+  Tensor tensor = checked_tensor(name, format, shape);
+  require_size(tensor, bytes.size());
+  tensor.produce = [bytes](const Sink& sink) { sink(bytes); };
+  tensors_.push_back(std::move(tensor));
+}
+
+void GgufWriter::require_size(const Tensor& tensor, uint64_t size_bytes) {
+  require(size_bytes == tensor.size_bytes, ErrorKind::Internal, "GGUF tensor '{}': {} bytes, {} {} needs {}",
+          tensor.name, size_bytes, quant::name(tensor.format), shape_text(tensor.shape), tensor.size_bytes);
 }
 
 std::string GgufWriter::header() const {
@@ -125,7 +144,7 @@ std::string GgufWriter::header() const {
     for (size_t i = t.shape.size(); i > 0; --i) append(out, static_cast<uint64_t>(t.shape[i - 1]));
     append(out, *quant::ggml_type_id(t.format));
     append(out, offset);
-    offset = checked_align(checked_add(offset, t.bytes.size()), kAlignment);
+    offset = checked_align(checked_add(offset, t.size_bytes), kAlignment);
   }
   out.resize(checked_align(out.size(), kAlignment), '\0');
   return out;
@@ -135,8 +154,13 @@ void GgufWriter::write(const std::filesystem::path& path) const {
   AtomicFile file(path);
   file.write(header());
   for (const Tensor& t : tensors_) {
-    file.write(t.bytes);
-    file.write(std::string(checked_align(t.bytes.size(), kAlignment) - t.bytes.size(), '\0'));
+    uint64_t written = 0;
+    t.produce([&](std::span<const std::byte> piece) {
+      written += piece.size();
+      file.write(piece);
+    });
+    require_size(t, written);
+    file.write(std::string(checked_align(written, kAlignment) - written, '\0'));
   }
   file.commit();
 }

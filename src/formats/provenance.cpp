@@ -72,8 +72,7 @@ bool looks_untrained(const Checkpoint& checkpoint) {
 }  // namespace
 
 std::string weights_origin(const Checkpoint& base, const std::optional<Provenance>& artefact) {
-  if (base.kind() == CheckpointKind::HfDirectory)
-    if (const auto own = read_provenance(base.path()); own && !own->weights.empty()) return own->weights;
+  if (const auto own = read_provenance(base); own && !own->weights.empty()) return own->weights;
   if (artefact && !artefact->weights.empty()) return artefact->weights;
   return looks_untrained(base) ? "random" : "";
 }
@@ -139,6 +138,17 @@ std::optional<Provenance> read_provenance(const std::filesystem::path& directory
   const auto path = directory / kProvenanceFile;
   if (!std::filesystem::exists(path)) return std::nullopt;
   return Provenance::from_json(read_json_file(path.string()), path.string());
+}
+
+std::optional<Provenance> read_provenance(const GgufFile& file) {
+  const GgufValue* value = file.find(kProvenanceGgufKey);
+  if (value == nullptr) return std::nullopt;
+  const std::string source = fmt::format("{}: {}", file.source(), kProvenanceGgufKey);
+  return Provenance::from_json(parse_json(value->as_string(), source), source);
+}
+
+std::optional<Provenance> read_provenance(const Checkpoint& checkpoint) {
+  return checkpoint.gguf() != nullptr ? read_provenance(*checkpoint.gguf()) : read_provenance(checkpoint.path());
 }
 
 BaseMatch check_base(const BaseIdentity& made_on, const BaseIdentity& at_hand, const std::string& artefact,

@@ -1,4 +1,4 @@
-// Uploads a packed batch.
+// Uploads a packed batch, and runs the model over it.
 #include "slmi/model/batch.h"
 
 #include <algorithm>
@@ -34,6 +34,22 @@ DeviceBatch to_device(const data::PackedBatch& batch, at::Device device) {
   }
   out.plan = ops::AttentionPlan(std::move(segments), device);
   return out;
+}
+
+ForwardContext context_of(Llama& llama, const DeviceBatch& batch) {
+  llama.reserve_positions(batch.num_positions);
+  ForwardContext context;
+  context.positions = batch.positions;
+  context.plan = batch.plan;
+  return context;
+}
+
+double forward_loss(Llama& llama, const DeviceBatch& batch) {
+  const at::Tensor hidden = llama.forward(batch.tokens, context_of(llama, batch));
+  return llama.head_loss(hidden, batch.target_rows, batch.target_ids, at::Tensor())
+      .to(at::kDouble)
+      .sum()
+      .item<double>();
 }
 
 }  // namespace slmi::model

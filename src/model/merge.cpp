@@ -1,14 +1,12 @@
 // Merging an adapter into its base; see the header.
 #include "slmi/model/merge.h"
 
+#include <algorithm>
 #include <cstring>
-#include <map>
 
 #include "slmi/base/atomic_file.h"
 #include "slmi/base/error.h"
 #include "slmi/base/half.h"
-#include "slmi/base/mapped_file.h"
-#include "slmi/base/sha256.h"
 #include "slmi/formats/hf_directory.h"
 #include "slmi/text/tokenizer_files.h"
 
@@ -17,7 +15,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using formats::Dtype;
-using quant::WeightFormat;
 
 Dtype dtype_of(MergeDtype dtype) {
   switch (dtype) {
@@ -52,25 +49,16 @@ bool holds_exactly(Dtype dtype, const std::vector<float>& values) {
   });
 }
 
-/// Reads matrices, adds updates, rounds.
+/// Rounds the merged weights to what is written.
 class Merger {
  public:
-  Merger(const ModelFiles& files, const MergeOptions& options, bool quantized)
-      : files_(files),
-        options_(options),
-        through_nf4_(options.onto == MergeOnto::Dequant && !quantized),
-        adapter_(formats::PeftAdapter::open(files.adapter_path)),
-        lora_(Lora::from_adapter(files.checkpoint->config(), adapter_, at::kCPU)) {
-    for (const auto& slot : lora_.slots()) {
-      const auto path = formats::llama_module_path(formats::parse_llama_module(slot.module));
-      slots_[fmt::format("model.layers.{}.{}.weight", slot.layer, path)] = &slot;
-    }
-  }
+  Merger(const MergedWeights& weights, const formats::LlamaConfig& config, const MergeOptions& options)
+      : weights_(weights), config_(config), options_(options) {}
 
   /// Every tensor of the merged model; each is made when its turn to be written comes.
   std::vector<formats::OutputTensor> tensors() {
     std::vector<formats::OutputTensor> out;
-    for (const auto& [name, shape] : formats::expected_tensors(files_.checkpoint->config())) {
+    for (const auto& [name, shape] : formats::expected_tensors(config_)) {
       formats::OutputTensor tensor{name, output_dtype(name), shape};
       tensor.produce = [this, name = name, dtype = tensor.dtype] { return produce(name, dtype); };
       out.push_back(std::move(tensor));
@@ -79,31 +67,16 @@ class Merger {
     return out;
   }
 
-  int64_t adapted() const { return adapted_; }
-
  private:
   Dtype output_dtype(const std::string& name) const {
     const Dtype dtype = dtype_of(options_.dtype);
     if (!is_norm(name)) return dtype;
-    return holds_exactly(dtype, formats::to_floats(files_.checkpoint->tensor(name))) ? dtype : Dtype::F32;
-  }
-
-  at::Tensor base_values(const std::string& name) const {
-    if (is_norm(name)) return at::tensor(formats::to_floats(files_.checkpoint->tensor(name)), at::kFloat);
-    auto matrix = ops::PackedMatrix::from_stored(files_.checkpoint->tensor(name));
-    if (through_nf4_ && slots_.contains(name)) matrix = matrix.converted_to(WeightFormat::NF4);
-    at::Tensor out = at::empty({matrix.n(), matrix.k()}, at::kFloat);
-    matrix.dequantize_into(out);
-    return out;
+    return holds_exactly(dtype, formats::to_floats(weights_.tensor(name).stored())) ? dtype : Dtype::F32;
   }
 
   std::vector<std::byte> produce(const std::string& name, Dtype dtype) {
-    at::Tensor values = base_values(name);
-    if (const auto found = slots_.find(name); found != slots_.end()) {
-      const auto pair = lora_.pair(found->second->layer, found->second->module);
-      values = at::addmm(values, pair.b, pair.a, 1.0, pair.scale);
-      ++adapted_;
-    }
+    const MergedTensor tensor = weights_.tensor(name);
+    const at::Tensor values = tensor.rows(0, tensor.n());
     const at::Tensor rounded = values.to(scalar_type_of(dtype)).contiguous();
     require(at::isfinite(rounded).all().item<bool>(), ErrorKind::Numeric,
             "{}: tensor '{}' is not finite after the merge as {} (largest magnitude {:g}){}", options_.out.string(),
@@ -115,20 +88,11 @@ class Merger {
     return bytes;
   }
 
-  const ModelFiles& files_;
+  const MergedWeights& weights_;
+  const formats::LlamaConfig& config_;
   const MergeOptions& options_;
-  bool through_nf4_;
-  formats::PeftAdapter adapter_;
-  Lora lora_;
-  std::map<std::string, const Lora::Slot*> slots_;
-  int64_t adapted_ = 0, done_ = 0, total_ = 0;
+  int64_t done_ = 0, total_ = 0;
 };
-
-bool is_quantized(const formats::Checkpoint& checkpoint) {
-  const auto& names = checkpoint.names();
-  return std::any_of(names.begin(), names.end(),
-                     [&](const auto& name) { return quant::is_quantized(checkpoint.tensor(name).format); });
-}
 
 /// An `out` that is absent, empty, or a model that this program wrote, and not the base itself.
 void check_out(const ModelFiles& files, const fs::path& out) {
@@ -142,19 +106,6 @@ void check_out(const ModelFiles& files, const fs::path& out) {
   require(fs::is_empty(out, error) || ours, ErrorKind::Usage,
           "--out {}: holds other files already (no merged model of slmi's); give an empty or a new directory",
           out.string());
-}
-
-formats::Provenance merged_provenance(const ModelFiles& files, const MergeOptions& options, const char* merge_base) {
-  const fs::path weights = files.adapter_path / "adapter_model.safetensors";
-  const std::string adapter_hash = sha256_hex(MappedFile::open(weights).text());
-  formats::Provenance p = provenance_of(files, options.command);
-  // A base that tells no lineage is the beginning of one; its fingerprint stands for it.
-  std::vector<std::string> lineage = files.base.lineage.value_or(std::vector<std::string>{files.base.fingerprint});
-  lineage.push_back(adapter_hash);
-  p.base.lineage = std::move(lineage);
-  p.adapter = fmt::format("{} sha256:{}", files.adapter_path.string(), adapter_hash);
-  p.merge_base = merge_base;
-  return p;
 }
 
 void write_tokenizer(const ModelFiles& files, const MergeOptions& options) {
@@ -172,20 +123,15 @@ void write_tokenizer(const ModelFiles& files, const MergeOptions& options) {
 MergeResult merge_adapter(const ModelFiles& files, const MergeOptions& options) {
   require(!files.adapter_path.empty(), ErrorKind::Usage,
           "{}: holds no adapter to merge; give a run or an adapter directory", files.path.string());
-  const bool quantized = is_quantized(*files.checkpoint);
-  require(
-      !(quantized && options.onto == MergeOnto::W16), ErrorKind::Usage,
-      "--onto w16: the base {} is quantized ({}): its 16-bit weights are not in it; take --onto dequant, or name the "
-      "16-bit form of this base with --base",
-      files.base_path.string(), files.checkpoint->formats_text());
+  const MergedWeights weights(files, options.onto);
   check_out(files, options.out);
-  Merger merger(files, options, quantized);
+  Merger merger(weights, files.checkpoint->config(), options);
   const auto tensors = merger.tensors();
   MergeResult result;
-  result.merge_base = quantized || options.onto == MergeOnto::Dequant ? "dequant" : "w16";
+  result.merge_base = weights.merge_base();
   result.tensors = static_cast<int64_t>(tensors.size());
   for (const auto& tensor : tensors) result.weight_bytes += tensor.size_bytes();
-  const auto provenance = merged_provenance(files, options, result.merge_base.c_str());
+  const auto provenance = weights.provenance(options.command);
   // The provenance first: what is cut short is then known as ours, and without config.json it does not load.
   slmi::create_directories(options.out);
   std::error_code ignored;
@@ -194,7 +140,7 @@ MergeResult merge_adapter(const ModelFiles& files, const MergeOptions& options) 
   write_tokenizer(files, options);
   formats::write_hf_directory(options.out, files.checkpoint->config(), tensors, provenance,
                               {torch_name(dtype_of(options.dtype)), options.max_shard_bytes, provenance.stop_ids});
-  result.adapted = merger.adapted();
+  result.adapted = weights.num_adapted();
   return result;
 }
 

@@ -25,6 +25,12 @@ fs::path base_of_adapter(const fs::path& adapter, const std::string& override_pa
   fail(ErrorKind::Input, "{}: its base '{}' is not here; name it with --base DIR|GGUF", config_file.string(), named);
 }
 
+/// Where a path's provenance stands, for messages.
+std::string provenance_source(const ModelFiles& files) {
+  if (files.kind == PathKind::Gguf) return fmt::format("{}: {}", files.path.string(), formats::kProvenanceGgufKey);
+  return ((files.adapter_path.empty() ? files.path : files.adapter_path) / formats::kProvenanceFile).string();
+}
+
 std::shared_ptr<const text::PromptBuilder> make_prompts(const ModelFiles& files, const OpenOptions& options) {
   const fs::path vocabulary = options.tokenizer.empty() ? files.base_path : fs::path(options.tokenizer);
   const bool own_gguf = options.tokenizer.empty() && files.checkpoint->gguf() != nullptr;
@@ -47,6 +53,24 @@ std::shared_ptr<const text::PromptBuilder> make_prompts(const ModelFiles& files,
   std::string system = text_or_file(options.system);
   if (options.system.empty() && made) system = made->system_prompt;
   return std::make_shared<const text::PromptBuilder>(tokenizer, choose(), system);
+}
+
+/// Files that a run's config.json lists under `key`.
+TrainingRows rows_of_run(const fs::path& run, const char* key) {
+  TrainingRows out;
+  const fs::path file = run / "config.json";
+  std::error_code error;
+  if (!fs::is_regular_file(file, error)) return out;
+  const Json config = read_json_file(file.string(), {64, JsonComments::Accept});
+  if (!config.is_object() || !config.contains(key) || !config[key].is_array()) return out;
+  for (const auto& item : config[key])
+    if (item.is_string()) out.files.emplace_back(item.get<std::string>());
+  const auto text = [&](const char* name, std::string& value) {
+    if (const auto at = config.find(name); at != config.end() && at->is_string()) value = at->get<std::string>();
+  };
+  text("text_field", out.text_field);
+  text("answer_field", out.answer_field);
+  return out;
 }
 
 }  // namespace
@@ -94,8 +118,7 @@ formats::BaseIdentity identity_of(const formats::Checkpoint& checkpoint, const t
   id.architecture = checkpoint.config().architecture;
   id.tokenizer_hash = tokenizer.hash();
   id.fingerprint = checkpoint.fingerprint();
-  if (checkpoint.kind() == formats::CheckpointKind::HfDirectory)
-    if (const auto made = formats::read_provenance(checkpoint.path())) id.lineage = made->base.lineage;
+  if (const auto made = formats::read_provenance(checkpoint)) id.lineage = made->base.lineage;
   return id;
 }
 
@@ -107,12 +130,11 @@ ModelFiles open_files(const fs::path& path, const OpenOptions& options) {
   if (files.kind == PathKind::Run) files.adapter_path = path / "adapter";
   files.base_path = files.adapter_path.empty() ? path : base_of_adapter(files.adapter_path, options.base);
   files.checkpoint = formats::Checkpoint::open(files.base_path);
-  if (files.kind != PathKind::Gguf)
-    files.provenance = formats::read_provenance(files.adapter_path.empty() ? path : files.adapter_path);
+  files.provenance = files.adapter_path.empty() ? formats::read_provenance(*files.checkpoint)
+                                                : formats::read_provenance(files.adapter_path);
   if (files.provenance && !files.provenance->answer_form.is_null())
-    files.answer_form = std::make_shared<const data::AnswerForm>(data::AnswerForm::from_json(
-        files.provenance->answer_form,
-        ((files.adapter_path.empty() ? path : files.adapter_path) / formats::kProvenanceFile).string()));
+    files.answer_form = std::make_shared<const data::AnswerForm>(
+        data::AnswerForm::from_json(files.provenance->answer_form, provenance_source(files)));
   files.prompts = make_prompts(files, options);
   files.base = identity_of(*files.checkpoint, files.prompts->tokenizer());
   if (!files.adapter_path.empty() && files.provenance) {
@@ -146,6 +168,14 @@ std::vector<int64_t> stop_ids(const ModelFiles& files) {
   for (const int64_t id : files.checkpoint->config().eos_token_ids)
     if (std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(id);
   return ids;
+}
+
+TrainingRows training_rows(const fs::path& run) {
+  return rows_of_run(run, "data");
+}
+
+TrainingRows validation_rows(const fs::path& run) {
+  return rows_of_run(run, "val");
 }
 
 formats::Provenance provenance_of(const ModelFiles& files, const std::string& command) {

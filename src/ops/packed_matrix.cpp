@@ -121,15 +121,15 @@ void PackedMatrix::dequantize_into(const at::Tensor& out) const {
   if (!device_.is_cpu()) {
     out.copy_(dequantize_cuda());
   } else if (out.scalar_type() == at::kFloat || out.scalar_type() == at::kBFloat16) {
-    dequantize_rows_cpu(out, 0);
+    dequantize_rows_into(out, 0);
   } else {
     const at::Tensor values = at::empty({n_, k_}, at::kFloat);
-    dequantize_rows_cpu(values, 0);
+    dequantize_rows_into(values, 0);
     out.copy_(values);
   }
 }
 
-void PackedMatrix::dequantize_rows_cpu(const at::Tensor& out, int64_t first_row) const {
+void PackedMatrix::dequantize_rows_into(const at::Tensor& out, int64_t first_row) const {
   if (nf4_) {
     const auto view = nf4_->view();
     return run_rows(out, out.size(0), [&](auto* dst, int64_t stride, int64_t begin, int64_t end) {

@@ -27,6 +27,7 @@ class BpeTokenizer final : public Tokenizer {
   std::vector<std::string_view> token_views(size_t count) const;
   const TokenTable& table() const { return table_; }
   void set_merges(std::vector<Merge> merges, const BpeRules& rules);
+  GgufVocabulary gguf_vocabulary() const override;
   void set_roles(std::optional<int32_t> bos, std::optional<int32_t> eos, std::optional<int32_t> pad, bool wants_bos);
 
  private:

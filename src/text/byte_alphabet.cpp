@@ -22,7 +22,30 @@ constexpr std::array<int16_t, kLast + 1> make_bytes() {
 }
 constexpr std::array<int16_t, kLast + 1> kBytes = make_bytes();
 
+/// The inverse of kBytes.
+constexpr std::array<uint16_t, 256> make_characters() {
+  std::array<uint16_t, 256> out{};
+  for (size_t c = 0; c < kBytes.size(); ++c)
+    if (kBytes[c] >= 0) out[static_cast<size_t>(kBytes[c])] = static_cast<uint16_t>(c);
+  return out;
+}
+constexpr std::array<uint16_t, 256> kCharacters = make_characters();
+
 }  // namespace
+
+std::string alphabet_text(std::string_view bytes) {
+  std::string out;
+  for (const char b : bytes) {
+    const uint16_t c = kCharacters[static_cast<uint8_t>(b)];
+    if (c < 0x80) {
+      out += static_cast<char>(c);
+    } else {  // below U+0144: two bytes of UTF-8
+      out += static_cast<char>(0xC0 | (c >> 6));
+      out += static_cast<char>(0x80 | (c & 0x3F));
+    }
+  }
+  return out;
+}
 
 bool append_alphabet_bytes(std::string_view text, std::string& out) {
   const size_t before = out.size();

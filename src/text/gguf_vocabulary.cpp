@@ -9,8 +9,6 @@
 namespace slmi::text {
 namespace {
 
-enum GgufTokenType : int64_t { kNormal = 1, kUnknown, kControl, kUserDefined, kUnused, kByte };
-
 struct KnownPre {
   std::string_view name;
   SplitPattern pattern;
@@ -35,6 +33,15 @@ const KnownPre& known_pre(const formats::GgufFile& file) {
   fail(ErrorKind::Input,
        "{}: pre-tokenizer '{}' (tokenizer.ggml.pre) is not supported; known: llama-bpe, smollm, gpt-2", file.source(),
        pre);
+}
+
+/// The name that llama.cpp knows these rules by.
+std::string_view pre_name(SplitPattern pattern, WholePiece whole, const std::string& source) {
+  for (const auto& known : kKnownPres)
+    if (known.pattern == pattern && known.whole == whole) return known.name;
+  fail(ErrorKind::Input,
+       "{}: splits text as {} {} taking whole pieces as tokens; llama.cpp has no pre-tokenizer of that kind", source,
+       split_pattern_name(pattern), whole == WholePiece::Take ? "and" : "without");
 }
 
 /// Types of all tokens; without the key all are ordinary.
@@ -92,6 +99,29 @@ std::vector<Merge> read_merges(const formats::GgufFile& file, const BpeTokenizer
 }
 
 }  // namespace
+
+GgufVocabulary BpeTokenizer::gguf_vocabulary() const {
+  require(!bpe_.rules().unknown, ErrorKind::Input,
+          "{}: bytes without a token become an unknown token, which llama.cpp's byte-level tokenizer cannot do",
+          source());
+  GgufVocabulary out;
+  out.model = "gpt2";
+  out.pre = pre_name(pattern_, bpe_.rules().whole, source());
+  for (size_t i = 0; i < tokens_.size(); ++i) {
+    const std::string_view bytes = bytes_of(tokens_[i]);
+    const TokenType type = tokens_[i].type;
+    out.tokens.push_back(type == TokenType::Normal   ? alphabet_text(bytes)
+                         : type == TokenType::Unused ? fmt::format("[PAD{}]", i)
+                                                     : std::string(bytes));
+    out.types.push_back(type == TokenType::Normal        ? kNormal
+                        : type == TokenType::Special     ? kControl
+                        : type == TokenType::UserDefined ? kUserDefined
+                                                         : kUnused);
+  }
+  const auto text = [&](int32_t id) -> const std::string& { return out.tokens[static_cast<size_t>(id)]; };
+  for (const Merge& merge : bpe_.merges()) out.merges.push_back(text(merge.left) + " " + text(merge.right));
+  return out;
+}
 
 std::optional<int32_t> gguf_token_id(const formats::GgufFile& file, std::string_view key, int64_t vocab_size) {
   const auto* value = file.find(key);

@@ -16,9 +16,6 @@
 namespace slmi::text {
 namespace {
 
-// Numbers of sentencepiece_model.proto, which GGUF's token types repeat.
-enum PieceType : int64_t { kNormal = 1, kUnknown, kControl, kUserDefined, kUnused, kByte };
-
 struct SpPiece {
   std::string text;
   float score = 0;
@@ -156,6 +153,26 @@ class SentencePieceTokenizer final : public Tokenizer {
     wants_bos_ = wants_bos;
     finish_specials();
   }
+  GgufVocabulary gguf_vocabulary() const override {
+    const bool plain = model_.model_type == 2 && model_.charsmap.empty() && model_.escape_whitespaces &&
+                       !model_.whitespace_as_suffix && model_.byte_fallback;
+    require(plain, ErrorKind::Input,
+            "{}: llama.cpp's 'llama' tokenizer is BPE with byte fallback and no normalizer; this SentencePiece model "
+            "is another kind and would give other ids there",
+            source());
+    GgufVocabulary out;
+    out.model = "llama";
+    out.pre = "default";
+    for (const SpPiece& piece : model_.pieces) {
+      out.tokens.push_back(piece.text);
+      out.scores.push_back(piece.score);
+      out.types.push_back(static_cast<int32_t>(piece.type));
+    }
+    out.add_space_prefix = model_.add_dummy_prefix;
+    out.remove_extra_whitespaces = model_.remove_extra_whitespaces;
+    return out;
+  }
+
   void set_roles_from_model(const TokenizerConfig& config) {
     const auto id = [&](const std::optional<std::string>& name, int of_model) {
       if (name && special(*name)) return special(*name);

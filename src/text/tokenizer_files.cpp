@@ -143,7 +143,6 @@ std::string tokenizer_json(const formats::GgufFile& file, const Tokenizer& token
 
 /// A "llama" vocabulary as a SentencePiece model (sentencepiece_model.proto), with the rules that GGUF implies.
 std::string sentencepiece_model(const formats::GgufFile& file) {
-  constexpr int64_t kUnknown = 2, kByte = 6;
   const auto texts = file.value("tokenizer.ggml.tokens").strings();
   const auto scores = file.value("tokenizer.ggml.scores").floats();
   const auto types = file.value("tokenizer.ggml.token_type").ints();

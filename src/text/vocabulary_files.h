@@ -27,6 +27,9 @@ Tokenizer::Ptr read_gguf_bpe(const formats::GgufFile& file);
 Tokenizer::Ptr read_gguf_sentencepiece(const formats::GgufFile& file);
 Tokenizer::Ptr read_sentencepiece(std::string_view bytes, const std::string& source, const TokenizerConfig& config);
 
+/// Kinds of tokens as GGUF numbers them, after sentencepiece_model.proto.
+enum GgufTokenType : int64_t { kNormal = 1, kUnknown, kControl, kUserDefined, kUnused, kByte };
+
 /// A token id among the metadata; absent if the key is. @throws Error{Input} if it is outside the vocabulary.
 std::optional<int32_t> gguf_token_id(const formats::GgufFile& file, std::string_view key, int64_t vocab_size);
 

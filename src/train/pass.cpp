@@ -4,22 +4,10 @@
 #include <optional>
 
 namespace slmi::train {
-namespace {
-
-model::ForwardContext context_of(model::Llama& llama, const model::DeviceBatch& batch) {
-  llama.reserve_positions(batch.num_positions);
-  model::ForwardContext context;
-  context.positions = batch.positions;
-  context.plan = batch.plan;
-  return context;
-}
-
-}  // namespace
-
 double forward_backward(model::Llama& llama, const model::DeviceBatch& batch, model::SavePolicy save,
                         const ops::DropoutContext* dropout) {
   using InputGradient = ops::LinearGroup::InputGradient;
-  model::ForwardContext context = context_of(llama, batch);
+  model::ForwardContext context = model::context_of(llama, batch);
   std::optional<ops::DropoutContext> masks;
   if (dropout != nullptr && dropout->probability > 0) {
     masks = *dropout;
@@ -39,14 +27,6 @@ double forward_backward(model::Llama& llama, const model::DeviceBatch& batch, mo
     llama.block_backward(i, d_hidden, context, saved[static_cast<size_t>(i)],
                          i > 0 ? InputGradient::Wanted : InputGradient::Unwanted);
   return loss.to(at::kDouble).sum().item<double>();
-}
-
-double forward_loss(model::Llama& llama, const model::DeviceBatch& batch) {
-  const at::Tensor hidden = llama.forward(batch.tokens, context_of(llama, batch));
-  return llama.head_loss(hidden, batch.target_rows, batch.target_ids, at::Tensor())
-      .to(at::kDouble)
-      .sum()
-      .item<double>();
 }
 
 }  // namespace slmi::train

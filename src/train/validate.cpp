@@ -33,7 +33,7 @@ double Validator::mean_loss() {
   const auto sharing = config_.shared_prefix ? data::SharedPrefix::On : data::SharedPrefix::Off;
   double loss = 0.0;
   for (const auto& micro : data::cut_into_micro_batches(encoded_, chosen_, {config_.micro_tokens, sharing, 1}))
-    loss += forward_loss(*llama_, model::to_device(data::pack(encoded_, micro, sharing), llama_->device()));
+    loss += model::forward_loss(*llama_, model::to_device(data::pack(encoded_, micro, sharing), llama_->device()));
   return loss / static_cast<double>(data::count_targets(encoded_, chosen_));
 }
 

@@ -287,6 +287,42 @@ TEST(Gguf, WritesWhatItReads) {
   }
 }
 
+TEST(Gguf, ProducersAreCalledInTurnAndGiveTheSameFile) {
+  const TempDir dir;
+  const std::vector<float> a = {1, 2, 3, 4, 5};
+  const std::string q8(3 * 34, 'q');
+  sample_writer(a, q8).write(dir / "whole.gguf");
+  GgufWriter w;
+  const auto whole = GgufFile::open(dir / "whole.gguf");
+  for (const char* key : {"general.architecture", "u32", "u64", "i32", "f32", "bool", "strings", "i32s", "f32s"})
+    w.add_value(key, whole.value(key));
+  std::string order;
+  w.add_tensor("q", WeightFormat::Q8_0, {3, 32}, [&](const GgufWriter::Sink& sink) {
+    order += "q";
+    for (size_t row = 0; row < 3; ++row) sink(bytes_of(q8).subspan(row * 34, 34));
+  });
+  w.add_tensor("a", WeightFormat::F32, {5}, [&](const GgufWriter::Sink& sink) {
+    order += "a";
+    sink(bytes_of(a));
+  });
+  EXPECT_EQ(order, "");
+  w.write(dir / "pieces.gguf");
+  EXPECT_EQ(order, "qa");
+  EXPECT_EQ(read_text(dir / "pieces.gguf"), read_text(dir / "whole.gguf"));
+}
+
+TEST(Gguf, AWriteThatFailsLeavesTheOldFile) {
+  const TempDir dir;
+  write_text(dir / "m.gguf", "old");
+  const std::vector<float> a = {1, 2, 3, 4};
+  GgufWriter w;
+  w.add_tensor("a", WeightFormat::F32, {4}, bytes_of(a));
+  w.add_tensor("b", WeightFormat::F32, {4}, [&](const GgufWriter::Sink& sink) { sink(bytes_of(a).first(12)); });
+  expect_error(ErrorKind::Internal, {"'b'", "12 bytes", "needs 16"}, [&] { w.write(dir / "m.gguf"); });
+  EXPECT_EQ(read_text(dir / "m.gguf"), "old");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path()), {}), 1);
+}
+
 TEST(Gguf, WriterRefusesWhatReadersWould) {
   GgufWriter w;
   w.add_u32("k", 1);

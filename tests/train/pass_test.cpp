@@ -138,7 +138,7 @@ TEST(Pass, GradientIsThatOfFiniteDifferences) {
   for (int side = 0; side < 2; ++side) {
     f.lora.values().copy_(start + direction * (side == 0 ? -kStep : kStep));
     f.llama->refresh_adapters();
-    at_side[side] = forward_loss(*f.llama, batch);
+    at_side[side] = model::forward_loss(*f.llama, batch);
   }
   const double slope = (at_side[1] - at_side[0]) / (2 * kStep);
   EXPECT_NEAR(slope / gradient.norm().item<double>(), 1.0, 5e-3);

@@ -23,6 +23,7 @@ struct MeasureOptions {
   std::vector<int64_t> batch_sizes = {1, 8, 32};  // for requests a second
   bool answer_form = true;                        // hold answers to the form of the model's training answers, if known
   bool prefix_cache = true;
+  bool loss = false;  // the expected answers' loss too
 };
 
 /// Timed requests that no time limit cuts.

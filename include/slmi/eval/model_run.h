@@ -60,6 +60,7 @@ struct ModelRun {
   ModelFacts facts;
   std::vector<RowAnswer> answers;  // in the order of the rows; without the rows that are too long for the model
   int64_t too_long = 0;            // rows that do not fit the model's positions: they have no answer
+  std::optional<double> loss;      // mean over the expected answers' tokens, nats; absent: not measured
   SpeedRun speed;
   // Bytes, after the requests at batch 1: what serving them takes.
   std::optional<int64_t> rss_anon_bytes, rss_file_bytes, rss_peak_bytes, vram_allocator_bytes, vram_device_bytes;

@@ -4,6 +4,7 @@
 //   "GGUF" | u32 version | u64 tensor count | u64 key count | key-values | tensor infos | padding | data
 #pragma once
 
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -98,12 +99,20 @@ class GgufWriter {
   void add_f32s(const std::string& key, std::span<const float> values);
   /// Copies a value of another file as it is.
   void add_value(const std::string& key, const GgufValue& value);
+  /// Takes a tensor's bytes piece by piece, in order.
+  using Sink = std::function<void(std::span<const std::byte> piece)>;
   /// `shape` is row-major; `bytes` must live until write().
   void add_tensor(const std::string& name, quant::WeightFormat format, const Shape& shape,
                   std::span<const std::byte> bytes);
+  /// The same, but `produce` is called once by write(), when the tensor's turn comes: so a converted model is never in
+  /// memory as a whole.
+  void add_tensor(const std::string& name, quant::WeightFormat format, const Shape& shape,
+                  std::function<void(const Sink& sink)> produce);
   /// Atomic; equal calls give equal bytes. @throws Error{Output}; Error{Internal} for a name or key that stands twice,
-  /// a name of 64 bytes or more, or bytes that do not fit the shape.
+  /// a name of 64 bytes or more, or bytes that do not fit the shape; what a producer throws. The old file is then as it
+  /// was.
   void write(const std::filesystem::path& path) const;
+  bool has_key(std::string_view key) const;
 
  private:
   struct Item {
@@ -115,9 +124,12 @@ class GgufWriter {
     std::string name;
     quant::WeightFormat format;
     Shape shape;
-    std::span<const std::byte> bytes;
+    uint64_t size_bytes;
+    std::function<void(const Sink& sink)> produce;
   };
   void add(const std::string& key, GgufType type, std::string payload);
+  Tensor checked_tensor(const std::string& name, quant::WeightFormat format, const Shape& shape) const;
+  static void require_size(const Tensor& tensor, uint64_t size_bytes);
   std::string header() const;
 
   std::vector<Item> items_;

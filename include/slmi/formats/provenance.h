@@ -43,7 +43,8 @@ struct Provenance {
 };
 
 class Checkpoint;
-/// Provenance::weights of a base: "real" or "random" if the slmi.json of the base says so, else what the artefact made
+class GgufFile;
+/// Provenance::weights of a base: "real" or "random" if the provenance of the base says so, else what the artefact made
 /// on it says (absent: nothing), else "random" if all norm weights are exactly 1, as a fresh Llama has them (training
 /// moves them), else "": not known.
 std::string weights_origin(const Checkpoint& base, const std::optional<Provenance>& artefact);
@@ -52,6 +53,10 @@ std::string weights_origin(const Checkpoint& base, const std::optional<Provenanc
 void write_provenance(const std::filesystem::path& directory, const Provenance& provenance);
 /// Empty if the directory has no slmi.json: files of other tools carry none.
 std::optional<Provenance> read_provenance(const std::filesystem::path& directory);
+/// The same from a GGUF file's key slmi.provenance.
+std::optional<Provenance> read_provenance(const GgufFile& file);
+/// Of whichever form the checkpoint has.
+std::optional<Provenance> read_provenance(const Checkpoint& checkpoint);
 
 enum class BaseMatch {
   Same,            // fingerprint and lineage agree, or neither side names a lineage

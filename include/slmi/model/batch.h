@@ -17,4 +17,10 @@ struct DeviceBatch {
 
 DeviceBatch to_device(const data::PackedBatch& batch, at::Device device);
 
+/// What a pass over a batch is given; makes the model's rotary table long enough.
+ForwardContext context_of(Llama& llama, const DeviceBatch& batch);
+
+/// Sum of the target losses, in f64, without gradients.
+double forward_loss(Llama& llama, const DeviceBatch& batch);
+
 }  // namespace slmi::model

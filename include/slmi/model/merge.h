@@ -6,16 +6,10 @@
 #include <functional>
 #include <string>
 
-#include "slmi/model/open.h"
+#include "slmi/model/merged_weights.h"
 
 namespace slmi::model {
 
-/// What the update is added to. Auto: W16 where the base holds 16- or 32-bit numbers, Dequant where it is quantized.
-enum class MergeOnto {
-  Auto,
-  W16,      // the numbers of a 16- or 32-bit base
-  Dequant,  // what training saw: the values of a quantized base, or those of a 16-bit base's projections through NF4
-};
 enum class MergeDtype { BF16, F16, F32 };
 
 struct MergeOptions {

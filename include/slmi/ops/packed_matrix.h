@@ -38,11 +38,12 @@ class PackedMatrix {
 
   /// Writes all values to out [N, K] (f32, bf16 or f16; rows may be strided), rounding once from f32.
   void dequantize_into(const at::Tensor& out) const;
+  /// Rows [first_row, first_row + out.size(0)) to out (f32 or bf16; rows may be strided). On the CPU only.
+  void dequantize_rows_into(const at::Tensor& out, int64_t first_row) const;
   /// Rows picked by ids (i32 [T]) as f32 [T, K].
   at::Tensor rows(const at::Tensor& ids) const;
 
  private:
-  void dequantize_rows_cpu(const at::Tensor& out, int64_t first_row) const;
   at::Tensor dequantize_cuda() const;
 
   std::string name_;

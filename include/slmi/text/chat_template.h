@@ -64,6 +64,8 @@ class ChatTemplate {
   const std::string& hash() const { return hash_; }
   /// Jinja text for tokenizer_config.json and GGUF: renders the same under transformers' apply_chat_template.
   std::string jinja() const;
+  /// Go template text for Ollama's Modelfile, without the bos token, which Ollama adds where the file asks for it.
+  std::string go_template() const;
   /// One line for people: name, default system turn, trimming, stop tokens.
   std::string summary() const;
 
@@ -81,6 +83,7 @@ class ChatTemplate {
 
   const std::string& bos() const { return bos_; }
   const std::vector<std::string>& stop() const { return stop_; }
+  bool trims() const { return trim_; }
   const std::optional<std::string>& default_system() const { return default_system_; }
   /// Every special token that the template may put.
   const std::vector<std::string>& special_tokens() const { return special_tokens_; }

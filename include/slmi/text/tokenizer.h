@@ -20,6 +20,17 @@ namespace slmi::text {
 
 class HashListing;
 
+/// A vocabulary in GGUF's terms (tokenizer.ggml.*), such that llama.cpp and Tokenizer::from_gguf give the same ids.
+struct GgufVocabulary {
+  std::string model;                // "gpt2" (byte-level BPE) or "llama" (SentencePiece)
+  std::string pre;                  // pre-tokenizer's name in llama.cpp
+  std::vector<std::string> tokens;  // by id; unused ids are "[PAD<id>]"
+  std::vector<int32_t> types;       // 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte
+  std::vector<float> scores;        // "llama" alone
+  std::vector<std::string> merges;  // "gpt2" alone: "left right", the first to be made first
+  bool add_space_prefix = true, remove_extra_whitespaces = false;  // "llama" alone
+};
+
 /// What decode() does with special tokens.
 enum class Specials { Skip, Keep };
 
@@ -102,6 +113,9 @@ class Tokenizer {
   /// (names of reserved ones differ between files of the same tokenizer). Equal for a tiktoken .model, a tokenizer.json
   /// and a GGUF vocabulary of the same tokenizer. Computed once, on the first call.
   const std::string& hash() const;
+
+  /// The vocabulary as a GGUF file holds it. @throws Error{Input} naming what llama.cpp's tokenizers cannot do.
+  virtual GgufVocabulary gguf_vocabulary() const = 0;
 
  protected:
   enum class TokenType : uint8_t { Normal, Special, UserDefined, Unused };

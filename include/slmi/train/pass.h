@@ -11,7 +11,4 @@ namespace slmi::train {
 double forward_backward(model::Llama& llama, const model::DeviceBatch& batch, model::SavePolicy save,
                         const ops::DropoutContext* dropout);
 
-/// Sum of the target losses, in f64, without gradients.
-double forward_loss(model::Llama& llama, const model::DeviceBatch& batch);
-
 }  // namespace slmi::train

@@ -1,0 +1,61 @@
+// What `slmi quantize` can be told: one field list for flags, JSON file and help.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "runtime.h"
+#include "slmi/config/config.h"
+#include "slmi/model/gguf_export.h"
+
+namespace slmi::cli {
+
+struct QuantizeConfig {
+  std::string model_path, out;
+  bool gguf = false;
+  std::string type = "Q8_0";
+  std::string name;
+  bool adapter_only = false;
+  model::MergeOnto onto = model::MergeOnto::Auto;
+  std::vector<std::string> val;
+  int64_t rows = 200;
+  double max_drop = 0.5;
+  bool answer_form = true;
+  std::string text_field = "text", answer_field = "answer";
+  ModelFlags model;
+
+  template <class V>
+  static void fields(V&& field) {
+    using namespace config;
+    using T = QuantizeConfig;
+    using model::MergeOnto;
+    field("model", &T::model_path, Required{}, Group{"From and to"}, Metavar{"MODEL"}, Synonyms{"adapter", "input"},
+          "A run, a PEFT adapter (each is merged on the fly), a Hugging Face directory or a GGUF file");
+    field("out", &T::out, Required{}, Metavar{"FILE.gguf"}, Synonyms{"output", "outfile"}, "File to write");
+    field("gguf", &T::gguf, "Write a GGUF file, for llama.cpp and what builds on it");
+    field("type", &T::type, Metavar{"TYPE"}, Synonyms{"outtype", "qtype", "quantization"},
+          "How matrices are stored, e.g. F16, Q8_0, Q4_0");
+    field("name", &T::name, Metavar{"TEXT"}, DefaultText{"the model's own"}, "general.name in the file");
+    field("adapter_only", &T::adapter_only, Synonyms{"lora"},
+          "Write the adapter alone, for llama.cpp's --lora beside a GGUF file of its base");
+    field("onto", &T::onto,
+          Choice<MergeOnto>{{"auto", MergeOnto::Auto}, {"w16", MergeOnto::W16}, {"dequant", MergeOnto::Dequant}},
+          "Base that an adapter is added to, as in slmi merge");
+    field("val", &T::val, Group{"Drift: the model before and after"}, Metavar{"FILE"},
+          Synonyms{"data", "eval-file", "validation"}, DefaultText{"what the run was validated on"},
+          "Rows that both answer, JSONL");
+    field("rows", &T::rows, AtLeast{0}, Synonyms{"val-rows", "limit"},
+          "Use the first N rows of each file (0: no drift)");
+    field("text_field", &T::text_field, "Name of the request's field in intent rows");
+    field("answer_field", &T::answer_field, "Name of the target's field in intent rows");
+    field("max_drop", &T::max_drop, AtLeast{0}, Synonyms{"threshold"},
+          "Exit with 6 if exact match falls by more points than this");
+    field("answer_form", &T::answer_form, kAnswerFormHelp);
+    field(Inline{}, &T::model, Group{"Model and machine"});
+  }
+};
+
+/// `slmi quantize --gguf`.
+void run_quantize_gguf(const QuantizeConfig& config, Runtime& rt);
+
+}  // namespace slmi::cli

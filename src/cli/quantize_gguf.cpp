@@ -1,0 +1,191 @@
+// slmi quantize --gguf: writes the file, reads it again, and lets it answer beside the model that it was made of.
+#include <algorithm>
+#include <filesystem>
+#include <iostream>
+#include <map>
+
+#include "quantize_config.h"
+#include "slmi/base/atomic_file.h"
+#include "slmi/eval/drift.h"
+#include "slmi/formats/gguf_adapter.h"
+#include "slmi/text/ollama_modelfile.h"
+#include "stage_progress.h"
+
+namespace slmi::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kNotable = 0.2;  // relative error of a tensor that is worth a line
+
+Json to_json(const model::TensorError& e) {
+  return {{"name", e.name},
+          {"format", e.format},
+          {"shape", e.shape},
+          {"bytes", e.bytes},
+          {"relative_rmse", e.relative_rmse},
+          {"max_error", e.max_error}};
+}
+
+/// "a.gguf" -> "a" + ending.
+fs::path beside(const fs::path& file, const char* ending) {
+  return file.parent_path() / (file.stem().string() + ending);
+}
+
+/// One run of the command.
+class GgufJob {
+ public:
+  GgufJob(const QuantizeConfig& config, Runtime& rt)
+      : config_(config), rt_(rt), out_(config.out), stages_(rt, "run the same command again") {
+    type_ = model::parse_gguf_type(config.type);
+    open_ = open_options(config.model);
+    files_ = model::open_files(config.model_path, open_);
+    if (!files_.note.empty()) rt.err << "note: " << files_.note << "\n";
+  }
+
+  void write_adapter() {
+    require(!files_.adapter_path.empty(), ErrorKind::Usage,
+            "--adapter-only: {} holds no adapter; give a run or an adapter directory", config_.model_path);
+    const model::MergedWeights weights(files_, model::MergeOnto::Auto);
+    const auto adapter = formats::PeftAdapter::open(files_.adapter_path);
+    auto provenance = weights.provenance(rt_.command_line);
+    provenance.base = files_.base;  // the one that it goes onto
+    const std::string name = config_.name.empty() ? out_.stem().string() : config_.name;
+    formats::write_gguf_adapter(out_, adapter, files_.checkpoint->config(), name, provenance);
+    rt_.out << fmt::format("wrote {}: {} pairs of rank {}, {}\n\nnext:\n  llama-cli -m BASE.gguf --lora {} ...\n",
+                           out_.string(), adapter.pairs().size(), adapter.config().r, format_bytes(fs::file_size(out_)),
+                           shell_quoted(out_.string()));
+  }
+
+  void write_model() {
+    {
+      const model::MergedWeights weights(files_, config_.onto);
+      quantized_base_ = weights.quantized_base();
+      merge_base_ = weights.merge_base();
+      model::GgufExportOptions options{out_, type_, config_.name, rt_.command_line, {}};
+      options.progress = [&](int64_t done, int64_t total) { stages_.update("quantize", "weights", done, total); };
+      result_ = model::export_gguf(files_, weights, options);
+      errors_ = model::verify_gguf(out_, files_, weights, [&](int64_t done, int64_t total) {
+        stages_.update("read again", "weights", done, total);
+      });
+      stages_.finish();
+    }
+    write_file_atomically(beside(out_, ".Modelfile"),
+                          text::ollama_modelfile(*files_.prompts, out_.filename().string()));
+    print_result();
+    measure_drift();
+    write_report();
+    print_next();
+    if (drift_ && drift_->drop_points() > config_.max_drop)
+      fail(ErrorKind::Findings, "exact match fell by {:.2f} points on {} rows; --max-drop allows {:g} ({} is written)",
+           drift_->drop_points(), drift_->rows, config_.max_drop, out_.string());
+  }
+
+ private:
+  void print_result() const {
+    rt_.out << fmt::format("wrote {}: {}, {} tensors, {:.2f} bits a weight\n", out_.string(),
+                           format_bytes(result_.file_bytes), result_.tensors, result_.bits_per_weight);
+    rt_.out << "read again: tokenizer, template, stop ids and every tensor are there\n";
+    std::map<std::string, std::pair<int64_t, const model::TensorError*>> worst;  // by format: tensors, largest error
+    for (const auto& e : errors_) {
+      auto& [count, largest] = worst[e.format];
+      ++count;
+      if (largest == nullptr || e.relative_rmse > largest->relative_rmse) largest = &e;
+    }
+    for (const auto& [format, of] : worst)
+      rt_.out << fmt::format("  {:<5} {:>4} tensors, relative error at most {:.3g} ({})\n", format, of.first,
+                             of.second->relative_rmse, of.second->name);
+    for (const auto& e : errors_)
+      if (e.relative_rmse > kNotable)
+        rt_.out << fmt::format("  note: {} lost much: relative error {:.3g}\n", e.name, e.relative_rmse);
+  }
+
+  /// Rows to compare on; no files, with a line for the user, where there are none.
+  eval::RowSource drift_rows() const {
+    eval::RowSource rows{
+        {config_.val.begin(), config_.val.end()}, config_.text_field, config_.answer_field, config_.rows};
+    if (config_.rows == 0) rows.files.clear();
+    if (config_.rows == 0 || !rows.files.empty()) return rows;
+    if (files_.kind == model::PathKind::Run) {
+      const auto own = model::validation_rows(files_.path);
+      std::error_code error;
+      const bool there =
+          std::ranges::all_of(own.files, [&](const auto& file) { return fs::is_regular_file(file, error); });
+      if (there) rows = {own.files, own.text_field, own.answer_field, config_.rows};
+    }
+    if (rows.files.empty())
+      rt_.out << "drift: not measured; name rows with --val FILE.jsonl (a run's own are taken where they are still "
+                 "there)\n";
+    return rows;
+  }
+
+  void measure_drift() {
+    eval::DriftOptions options;
+    options.rows = drift_rows();
+    if (options.rows.files.empty()) return;
+    options.before = config_.model_path;
+    options.after = out_;
+    options.open_before = open_;
+    options.answer_form = config_.answer_form;
+    drift_ = eval::measure_drift(options, stages_.hooks());
+    stages_.finish();
+    rt_.out << eval::drift_text(*drift_);
+    if (quantized_base_)
+      rt_.out << fmt::format(
+          "  a lower bound: the base {} was published in {} already; what that cost is not in these figures\n",
+          files_.base_path.string(), files_.checkpoint->formats_text());
+  }
+
+  void write_report() const {
+    Json tensors = Json::array();
+    for (const auto& e : errors_) tensors.push_back(to_json(e));
+    const Json report = {{"schema", 1},
+                         {"command", rt_.command_line},
+                         {"model", config_.model_path},
+                         {"base", files_.base_path.string()},
+                         {"base_formats", files_.checkpoint->formats_text()},
+                         {"merge_base", merge_base_},
+                         {"file", out_.string()},
+                         {"file_bytes", result_.file_bytes},
+                         {"type", std::string(quant::name(type_))},
+                         {"bits_per_weight", result_.bits_per_weight},
+                         {"tensors", tensors},
+                         {"drift", drift_ ? eval::to_json(*drift_) : Json(nullptr)},
+                         {"drift_is_lower_bound", quantized_base_}};
+    write_file_atomically(beside(out_, ".report.json"), report.dump(2) + "\n");
+  }
+
+  void print_next() const {
+    const std::string file = shell_quoted(out_.string());
+    rt_.out << fmt::format(
+                   "report: {}\n\nnext:\n  slmi predict --model {} \"your request\"\n  ollama create NAME -f {}\n",
+                   beside(out_, ".report.json").string(), file, shell_quoted(beside(out_, ".Modelfile").string()))
+            << std::flush;
+  }
+
+  const QuantizeConfig& config_;
+  Runtime& rt_;
+  fs::path out_;
+  StageProgress stages_;
+  quant::WeightFormat type_ = quant::WeightFormat::Q8_0;
+  model::OpenOptions open_;
+  model::ModelFiles files_;
+  bool quantized_base_ = false;
+  std::string merge_base_;
+  model::GgufExportResult result_;
+  std::vector<model::TensorError> errors_;
+  std::optional<eval::Drift> drift_;
+};
+
+}  // namespace
+
+void run_quantize_gguf(const QuantizeConfig& config, Runtime& rt) {
+  choose_threads(config.model.threads);
+  GgufJob job(config, rt);
+  if (config.adapter_only)
+    job.write_adapter();
+  else
+    job.write_model();
+}
+
+}  // namespace slmi::cli
