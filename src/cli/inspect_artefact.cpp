@@ -13,7 +13,7 @@
 #include "slmi/formats/peft_adapter.h"
 #include "slmi/formats/provenance.h"
 #include "slmi/model/open.h"
-#include "slmi/quant/gguf_codec.h"
+#include "slmi/quant/weight_format.h"
 #include "slmi/text/tokenizer.h"
 #include "slmi/train/checkpoint.h"
 
@@ -261,15 +261,22 @@ class Inspector {
     out_.facts["eos_token_ids"] = c.eos_token_ids;
     out_.facts["fingerprint"] = checkpoint.fingerprint();
     out_.facts["file_bytes"] = checkpoint.file_bytes();
+    if (checkpoint.gptq()) out_.facts["quantization"] = checkpoint.gptq()->to_json();
+    out_.notes.insert(out_.notes.end(), checkpoint.notes().begin(), checkpoint.notes().end());
     uint64_t bad = 0;
     for (const auto& name : checkpoint.names()) {
       const auto t = checkpoint.tensor(name);
-      add_tensor(name, std::string(quant::name(t.format)), t.shape, t.bytes.size());
-      const int64_t k = t.shape.back(),
-                    n = static_cast<int64_t>(formats::num_elements(t.shape)) / std::max<int64_t>(1, k);
-      bad += check_finite(name, [&] { return quant::dequantize(t.format, t.bytes, n, k); });
+      add_tensor(name, std::string(quant::name(t.format)), t.shape, t.stored_bytes());
+      bad += check_finite(name, [&] { return values_of(t); });
     }
     note_values(bad);
+  }
+
+  static std::vector<float> values_of(const formats::StoredTensor& t) {
+    if (t.shape.size() != 2) return formats::to_floats(t);
+    std::vector<float> out(formats::num_elements(t.shape));
+    ops::PackedMatrix::from_stored(t).dequantize_into(at::from_blob(out.data(), {t.shape[0], t.shape[1]}, at::kFloat));
+    return out;
   }
 
   void tokenizer(const text::Tokenizer& t) {

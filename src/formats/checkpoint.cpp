@@ -102,6 +102,13 @@ const GgufFile* Checkpoint::gguf() const {
   return files_->gguf ? &*files_->gguf : nullptr;
 }
 
+uint64_t StoredTensor::stored_bytes() const {
+  if (gptq) return gptq->bytes();
+  if (!nf4) return bytes.size();
+  // The mean of the scales is in the file's JSON, not in a plane.
+  return static_cast<uint64_t>(nf4->bytes()) - (nf4->doubly_quantized() ? sizeof(float) : 0);
+}
+
 std::vector<float> to_floats(const StoredTensor& tensor) {
   switch (tensor.format) {
     case WeightFormat::F32:
@@ -157,7 +164,10 @@ void Checkpoint::open_directory() {
   const auto config_path = path_ / "config.json";
   require(fs::exists(config_path), ErrorKind::Input,
           "{}: no config.json; expected a Hugging Face model directory or a .gguf file", path_.string());
-  config_ = LlamaConfig::from_hf_json(read_json_file(config_path.string()), config_path.string());
+  const Json config_json = read_json_file(config_path.string());
+  config_ = LlamaConfig::from_hf_json(config_json, config_path.string());
+  nf4_ = is_nf4_config(config_json, config_path.string());
+  if (!nf4_) gptq_ = read_gptq_config(config_json, path_);
   const auto generation_path = path_ / "generation_config.json";
   if (fs::exists(generation_path)) {
     config_.add_generation_config(read_json_file(generation_path.string()), generation_path.string());
@@ -165,21 +175,47 @@ void Checkpoint::open_directory() {
   auto files = std::make_shared<Files>();
   files->shards = open_shards(path_);
   files_ = files;
-  Problems problems(path_.string());
+  TensorMap tensors;
   for (const auto& shard : files->shards) {
     file_bytes_ += shard.file_bytes();
-    for (const auto& [name, tensor] : shard.tensors()) {
-      if (is_derived(name)) continue;
-      const auto format = weight_format_of(tensor.dtype);
-      if (!format) {
-        problems.add("tensor '{}' is {}; read are F32, F16 and BF16", name, dtype_name(tensor.dtype));
-        continue;
-      }
-      entries_[name] = Entry{*format, tensor.shape, tensor.bytes, 0};
+    for (const auto& [name, tensor] : shard.tensors())
+      if (!is_derived(name)) tensors[name] = tensor;
+  }
+  add_directory_tensors(std::move(tensors));
+  drop_tied_copy();
+}
+
+void Checkpoint::add_gptq_layers(TensorMap& tensors) {
+  const GptqLayers gptq = take_gptq_layers(tensors, gptq_, path_.string());
+  notes_.insert(notes_.end(), gptq.notes.begin(), gptq.notes.end());
+  for (const auto& [name, view] : gptq.layers)
+    entries_[name] = Entry{WeightFormat::GPTQ, {view->n, view->k}, view->qweight, 0, view, nullptr};
+}
+
+void Checkpoint::add_nf4_layers(TensorMap& tensors) {
+  for (auto& [name, layer] : take_nf4_layers(tensors, path_.string())) {
+    const auto shared = std::make_shared<const Nf4Layer>(layer);
+    entries_[name] = Entry{WeightFormat::NF4, {shared->n, shared->k}, shared->codes, 0, nullptr, shared};
+  }
+}
+
+void Checkpoint::add_directory_tensors(TensorMap tensors) {
+  if (nf4_)
+    add_nf4_layers(tensors);
+  else
+    add_gptq_layers(tensors);
+  Problems problems(path_.string());
+  for (const auto& [name, tensor] : tensors) {
+    const auto format = weight_format_of(tensor.dtype);
+    if (!format) {
+      problems.add("tensor '{}' is {}; read are F32, F16 and BF16", name, dtype_name(tensor.dtype));
+    } else if (entries_.contains(name)) {
+      problems.add("tensor '{}' is there both quantized and as numbers", name);
+    } else {
+      entries_[name] = Entry{*format, tensor.shape, tensor.bytes, 0, nullptr, nullptr};
     }
   }
   problems.throw_if_any();
-  drop_tied_copy();
 }
 
 /// Some writers store the tied head as well: equal bytes are one matrix, others contradict the config.
@@ -208,7 +244,8 @@ void Checkpoint::open_gguf() {
     const int64_t heads = hf.ends_with(".q_proj.weight")   ? config_.num_heads
                           : hf.ends_with(".k_proj.weight") ? config_.num_kv_heads
                                                            : 0;
-    entries_[hf.empty() ? name + " (no counterpart)" : hf] = Entry{tensor.format, tensor.shape, tensor.bytes, heads};
+    entries_[hf.empty() ? name + " (no counterpart)" : hf] =
+        Entry{tensor.format, tensor.shape, tensor.bytes, heads, nullptr, nullptr};
   }
 }
 
@@ -238,7 +275,8 @@ StoredTensor Checkpoint::tensor(std::string_view hf_name) const {
   const auto at = entries_.find(hf_name);
   require(at != entries_.end(), ErrorKind::Input, "{}: no tensor '{}'", path_.string(), hf_name);
   const Entry& entry = at->second;
-  StoredTensor out{at->first, entry.format, entry.shape, entry.bytes, files_};
+  StoredTensor out{at->first, entry.format, entry.shape, entry.bytes, files_, entry.gptq, nullptr};
+  if (entry.nf4) out.nf4 = std::make_shared<const quant::Nf4Matrix>(entry.nf4->matrix());
   if (entry.interleaved_heads > 0) {
     const auto row_bytes = static_cast<uint64_t>(quant::row_bytes(entry.format, entry.shape[1]));
     auto moved = std::make_shared<std::vector<std::byte>>(
@@ -261,7 +299,10 @@ std::string Checkpoint::fingerprint() const {
 
 std::string Checkpoint::formats_text() const {
   std::map<std::string_view, uint64_t> bytes;
-  for (const auto& [name, entry] : entries_) bytes[quant::name(entry.format)] += entry.bytes.size();
+  for (const auto& [name, entry] : entries_)
+    bytes[quant::name(entry.format)] += entry.gptq  ? entry.gptq->bytes()
+                                        : entry.nf4 ? entry.nf4->bytes()
+                                                    : entry.bytes.size();
   std::vector<std::pair<std::string_view, uint64_t>> sorted(bytes.begin(), bytes.end());
   std::stable_sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
   std::vector<std::string_view> names;

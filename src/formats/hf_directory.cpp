@@ -6,6 +6,7 @@
 
 #include "llama_limits.h"
 #include "slmi/base/atomic_file.h"
+#include "slmi/formats/gptq_checkpoint.h"
 #include "slmi/formats/provenance.h"
 
 namespace slmi::formats {
@@ -83,7 +84,8 @@ std::set<std::string> write_weights(const fs::path& directory, std::span<const O
 void write_hf_directory(const fs::path& directory, const LlamaConfig& config, std::span<const OutputTensor> tensors,
                         const Provenance& provenance, const HfWriteOptions& options) {
   require(options.max_shard_bytes > 0, ErrorKind::Usage, "the shard size is 0 bytes; expected at least 1");
-  const Json config_json = config.to_hf_json(options.dtype);  // may refuse: before anything is touched
+  Json config_json = config.to_hf_json(options.dtype);  // may refuse: before anything is touched
+  if (!options.quantization.is_null()) config_json["quantization_config"] = options.quantization;
   slmi::create_directories(directory);
   const auto old = weight_files(directory);
   require(old.empty() || fs::exists(directory / kProvenanceFile), ErrorKind::Output,
@@ -91,6 +93,7 @@ void write_hf_directory(const fs::path& directory, const LlamaConfig& config, st
           directory.string(), old.empty() ? "" : *old.begin(), kProvenanceFile);
   // Without config.json nothing loads the directory: a half-written model must never look whole.
   remove_file(directory / "config.json");
+  remove_file(directory / kQuantizeConfigFile);
   write_provenance(directory, provenance);
   const auto written = write_weights(directory, tensors, options.max_shard_bytes);
   for (const auto& name : old) {
@@ -100,6 +103,8 @@ void write_hf_directory(const fs::path& directory, const LlamaConfig& config, st
                      {"eos_token_id", eos_to_json(options.stop_ids.empty() ? config.eos_token_ids : options.stop_ids)},
                      {"pad_token_id", config_json.at("pad_token_id")}};
   write_file_atomically(directory / "generation_config.json", generation.dump(2) + "\n");
+  if (options.quantization.is_object() && options.quantization.value("quant_method", "") == "gptq")
+    write_file_atomically(directory / kQuantizeConfigFile, options.quantization.dump(2) + "\n");
   write_file_atomically(directory / "config.json", config_json.dump(2) + "\n");
 }
 

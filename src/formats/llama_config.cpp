@@ -37,9 +37,6 @@ const std::vector<NeutralKey>& neutral_keys() {
       {"no_rope_layers", {}, "layers without rotary embedding are not supported"},
       {"use_qk_norm", {false}, "norms of q and k are not supported"},
       {"qk_norm", {false}, "norms of q and k are not supported"},
-      {"quantization_config",
-       {},
-       "quantized Hugging Face checkpoints are not read; take the 16-bit one or a GGUF file"},
       {"compression_config", {}, "compressed checkpoints are not read; take the 16-bit one or a GGUF file"},
       {"attn_logit_softcapping", {}, "capped logits are not supported"},
       {"final_logit_softcapping", {}, "capped logits are not supported"},
@@ -208,7 +205,8 @@ Json rope_to_json(const LlamaConfig& config) {
 }
 
 /// Keys that another form of the same fact replaces in what we write, or that would be untrue of it.
-constexpr std::array<std::string_view, 4> kReplacedKeys = {"dtype", "rope_parameters", "_name_or_path", "auto_map"};
+constexpr std::array<std::string_view, 5> kReplacedKeys = {"dtype", "rope_parameters", "_name_or_path", "auto_map",
+                                                           "quantization_config"};
 
 /// The keys that to_hf_json does not write from a member.
 Json other_keys_of(const Json& json, const LlamaConfig& config) {

@@ -145,6 +145,7 @@ ModelFiles open_files(const fs::path& path, const OpenOptions& options) {
   } else if (!files.adapter_path.empty()) {
     files.note = "the adapter carries no slmi.json: base, template and stop ids are derived, not checked";
   }
+  for (const auto& note : files.checkpoint->notes()) files.note += (files.note.empty() ? "" : "; ") + note;
   return files;
 }
 

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstring>
 
 #include "cpu_types.h"
@@ -11,6 +12,7 @@
 #include "slmi/kernels/cpu/dequantize.h"
 #include "slmi/kernels/nf4_codebook.h"
 #include "slmi/quant/gguf_codec.h"
+#include "slmi/quant/gptq_packing.h"
 
 namespace slmi::ops {
 namespace {
@@ -32,6 +34,16 @@ void run_rows(const at::Tensor& out, int64_t rows, const Dequantize& dequantize)
   });
 }
 
+/// Planes of a GPTQ matrix as tensors on a device: zeros and scales as numbers, since they are few.
+std::array<at::Tensor, 4> upload_gptq(const quant::GptqView& view, at::Device device) {
+  const at::Tensor qweight = at::empty({view.k / 8, view.n}, at::kInt);
+  std::memcpy(qweight.data_ptr(), view.qweight.data(), view.qweight.size());
+  const at::Tensor zeros = at::empty({view.groups, view.n}, at::kFloat), scales = at::empty_like(zeros),
+                   g_idx = at::empty({view.k}, at::kLong);
+  quant::gptq_groups(view, scales.data_ptr<float>(), zeros.data_ptr<float>(), g_idx.data_ptr<int64_t>());
+  return {qweight.to(device), zeros.to(device), scales.to(device), g_idx.to(device)};
+}
+
 at::ScalarType dense_type(WeightFormat format) {
   if (format == WeightFormat::F32) return at::kFloat;
   return format == WeightFormat::BF16 ? at::kBFloat16 : at::kHalf;
@@ -47,8 +59,22 @@ PackedMatrix PackedMatrix::from_stored(formats::StoredTensor tensor) {
   m.format_ = tensor.format;
   m.n_ = tensor.shape[0];
   m.k_ = tensor.shape[1];
-  m.stored_ = std::make_shared<const formats::StoredTensor>(std::move(tensor));
+  if (tensor.nf4)
+    m.nf4_ = tensor.nf4;
+  else
+    m.stored_ = std::make_shared<const formats::StoredTensor>(std::move(tensor));
   return m;
+}
+
+PackedMatrix PackedMatrix::from_gptq(const std::string& name, std::shared_ptr<const quant::GptqPlanes> planes) {
+  formats::StoredTensor tensor;
+  tensor.name = name;
+  tensor.format = WeightFormat::GPTQ;
+  tensor.shape = {planes->n, planes->k};
+  tensor.gptq = std::make_shared<const quant::GptqView>(planes->view());
+  tensor.bytes = tensor.gptq->qweight;
+  tensor.owner = std::move(planes);
+  return from_stored(std::move(tensor));
 }
 
 PackedMatrix PackedMatrix::converted_to(WeightFormat format) const {
@@ -89,10 +115,21 @@ PackedMatrix PackedMatrix::to(at::Device device) const {
         .to(device);
   };
   if (format_ == WeightFormat::NF4) {
-    const auto& map = kernels::dynamic_map();
-    m.planes_ = {upload(nf4_->codes, at::kByte),        upload(nf4_->absmax_codes, at::kByte),
-                 upload(nf4_->absmax2, at::kFloat),     upload(map, at::kFloat),
-                 upload(kernels::kNf4Code, at::kFloat), nf4_->offset};
+    m.planes_.codes = upload(nf4_->codes, at::kByte);
+    m.planes_.codebook = upload(kernels::kNf4Code, at::kFloat);
+    m.planes_.offset = nf4_->offset;
+    if (nf4_->doubly_quantized()) {
+      m.planes_.absmax_codes = upload(nf4_->absmax_codes, at::kByte);
+      m.planes_.absmax2 = upload(nf4_->absmax2, at::kFloat);
+      m.planes_.map = upload(kernels::dynamic_map(), at::kFloat);
+    } else {
+      m.planes_.absmax = upload(nf4_->absmax, at::kFloat);
+    }
+    return m;
+  }
+  if (format_ == WeightFormat::GPTQ) {
+    const auto [qweight, zeros, scales, g_idx] = upload_gptq(*stored_->gptq, device);
+    m.gptq_ = {qweight, zeros, scales, g_idx};
     return m;
   }
   require(!quant::is_quantized(format_), ErrorKind::Usage,
@@ -104,8 +141,13 @@ PackedMatrix PackedMatrix::to(at::Device device) const {
 
 uint64_t PackedMatrix::bytes() const {
   if (nf4_) return static_cast<uint64_t>(nf4_->bytes());
-  if (planes_.codes.defined()) return planes_.codes.nbytes() + planes_.absmax_codes.nbytes() + planes_.absmax2.nbytes();
-  return static_cast<uint64_t>(quant::matrix_bytes(format_, n_, k_));
+  if (planes_.codes.defined())
+    return planes_.codes.nbytes() + (planes_.absmax.defined()
+                                         ? planes_.absmax.nbytes()
+                                         : planes_.absmax_codes.nbytes() + planes_.absmax2.nbytes());
+  if (gptq_.qweight.defined())
+    return gptq_.qweight.nbytes() + gptq_.zeros.nbytes() + gptq_.scales.nbytes() + gptq_.g_idx.nbytes();
+  return stored_ ? stored_->stored_bytes() : static_cast<uint64_t>(quant::matrix_bytes(format_, n_, k_));
 }
 
 void PackedMatrix::page_out() const {
@@ -136,6 +178,10 @@ void PackedMatrix::dequantize_rows_into(const at::Tensor& out, int64_t first_row
       kernels::cpu::nf4_dequantize_rows(view, dst, stride, first_row + begin, first_row + end);
     });
   }
+  if (stored_->gptq)
+    return run_rows(out, out.size(0), [&](auto* dst, int64_t stride, int64_t begin, int64_t end) {
+      quant::gptq_dequantize_rows(*stored_->gptq, dst, stride, first_row + begin, first_row + end);
+    });
   const auto block = quant::block_format(format_);
   run_rows(out, out.size(0), [&](auto* dst, int64_t stride, int64_t begin, int64_t end) {
     kernels::cpu::dequantize_rows(block, stored_->bytes.data(), dst, k_, stride, first_row + begin, first_row + end);
@@ -144,15 +190,28 @@ void PackedMatrix::dequantize_rows_into(const at::Tensor& out, int64_t first_row
 
 at::Tensor PackedMatrix::dequantize_cuda() const {
   if (dense_.defined()) return dense_;
+  if (gptq_.qweight.defined()) return dequantize_gptq_cuda();
   constexpr int64_t kBlock = 64, kNested = 256;  // weights a scale, scales a second-level scale
   const auto& p = planes_;
   const at::Tensor high = at::bitwise_right_shift(p.codes, 4).to(at::kInt),
                    low = at::bitwise_and(p.codes, 15).to(at::kInt);
   const at::Tensor index = at::stack({high, low}, 1).reshape(-1);
   const at::Tensor codes = p.codebook.index_select(0, index);
-  const at::Tensor outer = p.absmax2.repeat_interleave(kNested).narrow(0, 0, p.absmax_codes.size(0));
-  const at::Tensor absmax = p.map.index_select(0, p.absmax_codes.to(at::kInt)) * outer + p.offset;
+  at::Tensor absmax = p.absmax;
+  if (!absmax.defined()) {
+    const at::Tensor outer = p.absmax2.repeat_interleave(kNested).narrow(0, 0, p.absmax_codes.size(0));
+    absmax = p.map.index_select(0, p.absmax_codes.to(at::kInt)) * outer + p.offset;
+  }
   return (codes.view({-1, kBlock}) * absmax.unsqueeze(1)).view({n_, k_});
+}
+
+/// f32 [N, K] (transposed strides); the same products as on the CPU.
+at::Tensor PackedMatrix::dequantize_gptq_cuda() const {
+  const at::Tensor shifts = at::arange(0, 32, 4, gptq_.qweight.options()).view({1, 8, 1});
+  const at::Tensor codes =
+      at::bitwise_and(at::bitwise_right_shift(gptq_.qweight.unsqueeze(1), shifts), 15).view({k_, n_});
+  const at::Tensor values = codes.to(at::kFloat).sub_(gptq_.zeros.index_select(0, gptq_.g_idx));
+  return values.mul_(gptq_.scales.index_select(0, gptq_.g_idx)).t();
 }
 
 at::Tensor PackedMatrix::rows(const at::Tensor& ids) const {
@@ -166,6 +225,8 @@ at::Tensor PackedMatrix::rows(const at::Tensor& ids) const {
       float* row = out.data_ptr<float>() + i * k_;
       if (nf4_)
         kernels::cpu::nf4_dequantize_rows(nf4_->view(), row, k_, id[i], id[i] + 1);
+      else if (stored_->gptq)
+        quant::gptq_dequantize_rows(*stored_->gptq, row, k_, id[i], id[i] + 1);
       else
         kernels::cpu::dequantize_rows(quant::block_format(format_), stored_->bytes.data(), row, k_, k_, id[i],
                                       id[i] + 1);

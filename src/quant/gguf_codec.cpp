@@ -47,6 +47,7 @@ BlockFormat block_format(WeightFormat format) {
     case WeightFormat::Q6_K:
       return BlockFormat::Q6_K;
     case WeightFormat::NF4:
+    case WeightFormat::GPTQ:
       break;
   }
   fail(ErrorKind::Internal, "weight format {} has no block of its own", static_cast<int>(format));

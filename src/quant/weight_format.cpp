@@ -26,6 +26,7 @@ constexpr std::array kFacts = {
     FormatFacts{WeightFormat::Q8_0, "Q8_0", 8},  FormatFacts{WeightFormat::Q2_K, "Q2_K", 10},
     FormatFacts{WeightFormat::Q3_K, "Q3_K", 11}, FormatFacts{WeightFormat::Q4_K, "Q4_K", 12},
     FormatFacts{WeightFormat::Q5_K, "Q5_K", 13}, FormatFacts{WeightFormat::Q6_K, "Q6_K", 14},
+    FormatFacts{WeightFormat::GPTQ, "GPTQ", -1},
 };
 
 constexpr bool in_enum_order() {
@@ -45,6 +46,9 @@ constexpr std::array kFormats = [] {
 const FormatFacts& facts(WeightFormat format) {
   return kFacts.at(static_cast<size_t>(format));
 }
+
+/// Codes of eight weights, and their bytes.
+constexpr int64_t kGptqWord = 8, kGptqWordBytes = 4;
 
 char upper(char c) {
   return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
@@ -89,11 +93,17 @@ bool is_quantized(WeightFormat format) {
   return block_size(format) > 1;
 }
 
+bool has_planes(WeightFormat format) {
+  return format == WeightFormat::NF4 || format == WeightFormat::GPTQ;
+}
+
 int64_t block_size(WeightFormat format) {
+  if (format == WeightFormat::GPTQ) return kGptqWord;
   return format == WeightFormat::NF4 ? 64 : kernels::block_size(block_format(format));
 }
 
 int64_t block_bytes(WeightFormat format) {
+  if (format == WeightFormat::GPTQ) return kGptqWordBytes;
   return format == WeightFormat::NF4 ? 32 : kernels::block_bytes(block_format(format));
 }
 

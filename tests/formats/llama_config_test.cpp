@@ -121,7 +121,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"attention_bias", "true", {"biases"}}, Refusal{"mlp_bias", "true", {"biases"}},
         Refusal{"hidden_act", R"("gelu")", {"only silu"}}, Refusal{"attention_dropout", "0.1", {"dropout"}},
         Refusal{"sliding_window", "4096", {"sliding"}}, Refusal{"num_local_experts", "8", {"experts"}},
-        Refusal{"partial_rotary_factor", "0.5", {"partial"}}, Refusal{"quantization_config", "{}", {"quantized"}},
+        Refusal{"partial_rotary_factor", "0.5", {"partial"}}, Refusal{"compression_config", "{}", {"compressed"}},
         Refusal{"hidden_size", "0", {"expected an integer from 1"}},
         Refusal{"hidden_size", "2048.0", {"expected an integer"}},
         Refusal{"hidden_size", "18446744073709551615", {"expected an integer"}},

@@ -66,6 +66,7 @@ int main(int argc, char** argv) {
              slmi::kernels::cpu::name(slmi::kernels::cpu::simd()));
   fmt::print("{:6} {:7} {:>9} {:>9} {:>9} {:>9}\n", "format", "level", "f32 tile", "bf16 tile", "f32 all", "bf16 all");
   for (const WeightFormat format : slmi::quant::all_weight_formats()) {
+    if (format == WeightFormat::GPTQ) continue;  // one scalar form
     std::vector<std::byte> packed(static_cast<size_t>(slmi::quant::matrix_bytes(format, n, k)));
     if (slmi::quant::can_quantize(format)) {
       packed = slmi::quant::quantize(format, weight, n, k);

@@ -18,11 +18,11 @@
 
 namespace slmi::test {
 
-/// A golden file: `key hex` lines, written by golden/make_golden.py.
+/// A golden file: `key hex` lines, written by the script beside it.
 class Golden {
  public:
-  explicit Golden(const std::string& name) {
-    const std::string path = std::string(SLMI_SOURCE_DIR) + "/tests/quant/golden/" + name;
+  explicit Golden(const std::string& name, const std::string& module = "quant") {
+    const std::string path = std::string(SLMI_SOURCE_DIR) + "/tests/" + module + "/golden/" + name;
     std::ifstream in(path);
     if (!in) throw std::runtime_error("cannot open " + path);
     std::string line;

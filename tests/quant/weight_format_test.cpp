@@ -22,7 +22,7 @@ TEST(WeightFormat, NamesAreUniqueAndParseBack) {
     EXPECT_TRUE(names.insert(name).second) << name;
     EXPECT_EQ(quant::parse_weight_format(name), format);
   }
-  EXPECT_EQ(names.size(), 14u);
+  EXPECT_EQ(names.size(), 15u);
   EXPECT_EQ(quant::parse_weight_format("q4_k"), WeightFormat::Q4_K);
   EXPECT_EQ(quant::parse_weight_format("nf4"), WeightFormat::NF4);
 }
@@ -39,7 +39,10 @@ TEST(WeightFormat, UnknownNameListsTheKnown) {
 }
 
 TEST(WeightFormat, TypesThatGgufHasAndWeDoNotAreEmpty) {
-  EXPECT_FALSE(quant::ggml_type_id(WeightFormat::NF4).has_value());
+  for (const WeightFormat format : {WeightFormat::NF4, WeightFormat::GPTQ}) {
+    EXPECT_TRUE(quant::has_planes(format));
+    EXPECT_FALSE(quant::ggml_type_id(format).has_value());
+  }
   for (const uint32_t id : {4u, 5u, 9u, 15u, 16u, 39u, 0xffffffffu}) {
     EXPECT_FALSE(quant::weight_format_from_ggml(id).has_value()) << id;
   }
@@ -51,6 +54,8 @@ TEST(WeightFormat, RowBytes) {
   EXPECT_EQ(quant::row_bytes(WeightFormat::Q6_K, 2048), 1680);
   EXPECT_EQ(quant::row_bytes(WeightFormat::NF4, 576), 288);
   EXPECT_EQ(quant::row_bytes(WeightFormat::Q4_0, 0), 0);
+  EXPECT_EQ(quant::matrix_bytes(WeightFormat::GPTQ, 3, 576), 864);
+  EXPECT_THROW(quant::row_bytes(WeightFormat::GPTQ, 60), Error);
   EXPECT_EQ(quant::matrix_bytes(WeightFormat::NF4, 2, 33), 33);
   EXPECT_THROW(quant::row_bytes(WeightFormat::NF4, 33), Error);
   EXPECT_THROW(quant::row_bytes(WeightFormat::Q4_K, 576), Error);

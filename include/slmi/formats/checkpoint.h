@@ -10,7 +10,9 @@
 
 #include "slmi/formats/dtype.h"
 #include "slmi/formats/gguf.h"
+#include "slmi/formats/gptq_checkpoint.h"
 #include "slmi/formats/llama_config.h"
+#include "slmi/formats/nf4_checkpoint.h"
 #include "slmi/formats/safetensors.h"
 #include "slmi/quant/weight_format.h"
 
@@ -20,9 +22,13 @@ namespace slmi::formats {
 struct StoredTensor {
   std::string name;  // Hugging Face's: "model.layers.0.self_attn.q_proj.weight"
   quant::WeightFormat format = quant::WeightFormat::F32;
-  Shape shape;  // [N, K] or [N], row-major
-  std::span<const std::byte> bytes;
-  std::shared_ptr<const void> owner;  // the mapping, or owned storage
+  Shape shape;                                            // [N, K] or [N], row-major
+  std::span<const std::byte> bytes;                       // GPTQ and NF4: of the codes
+  std::shared_ptr<const void> owner;                      // the mapping, or owned storage
+  std::shared_ptr<const quant::GptqView> gptq = nullptr;  // GPTQ: all planes, alive as long as `owner`
+  std::shared_ptr<const quant::Nf4Matrix> nf4 = nullptr;  // NF4: the matrix, with bytes of its own
+  /// Bytes in the file.
+  uint64_t stored_bytes() const;
 };
 
 /// Values of an F32, F16 or BF16 tensor as f32, exact. @throws Error{Input} naming the tensor for block formats.
@@ -35,8 +41,8 @@ std::string_view checkpoint_kind_name(CheckpointKind kind);  // "hf", "gguf"
 class Checkpoint {
  public:
   /// @param path  a directory with config.json and model.safetensors (or model.safetensors.index.json and its shards),
-  /// or
-  ///              a .gguf file. Checks the tensors against the config: all missing, unexpected and misshapen ones are
+  ///              GPTQ's (formats/gptq_checkpoint.h) and bitsandbytes' (formats/nf4_checkpoint.h) among them, or a
+  ///              .gguf file. Checks the tensors against the config: all missing, unexpected and misshapen ones are
   ///              reported in one message. @throws Error{Input}.
   static std::shared_ptr<const Checkpoint> open(const std::filesystem::path& path);
 
@@ -58,6 +64,10 @@ class Checkpoint {
   const GgufFile* gguf() const;
   /// What the matrices are stored in, by bytes, largest first: "Q4_1, Q8_0, F32".
   std::string formats_text() const;
+  /// Of a GPTQ directory.
+  const std::optional<GptqConfig>& gptq() const { return gptq_; }
+  /// What the user should know of these files, a sentence each.
+  const std::vector<std::string>& notes() const { return notes_; }
 
  private:
   struct Entry {
@@ -65,10 +75,15 @@ class Checkpoint {
     Shape shape;
     std::span<const std::byte> bytes;
     int64_t interleaved_heads = 0;  // > 0: GGUF Q or K, whose rows wait to be moved
+    std::shared_ptr<const quant::GptqView> gptq = nullptr;
+    std::shared_ptr<const Nf4Layer> nf4 = nullptr;
   };
   struct Files;
   Checkpoint() = default;
   void open_directory();
+  void add_directory_tensors(TensorMap tensors);
+  void add_nf4_layers(TensorMap& tensors);
+  void add_gptq_layers(TensorMap& tensors);
   void open_gguf();
   void drop_tied_copy();
   void check_tensors();
@@ -77,6 +92,9 @@ class Checkpoint {
   CheckpointKind kind_ = CheckpointKind::HfDirectory;
   std::filesystem::path path_;
   uint64_t file_bytes_ = 0;
+  std::optional<GptqConfig> gptq_;
+  bool nf4_ = false;  // bitsandbytes' 4 bits
+  std::vector<std::string> notes_;
   std::vector<std::string> names_;
   std::map<std::string, Entry, std::less<>> entries_;
   std::shared_ptr<const Files> files_;

@@ -48,7 +48,8 @@ struct LlamaConfig {
 
   /// Reads config.json. Accepts `rope_scaling` with `rope_type` or `type`, and transformers 5's `rope_parameters`;
   /// `torch_dtype` or `dtype`. What this program does not compute (another model_type or activation, biases, sliding
-  /// windows, experts, partial rotary, other rope types, ...) is refused by name; all problems in one message.
+  /// windows, experts, partial rotary, other rope types, ...) is refused by name; all problems in one message. How the
+  /// weights are quantized is the checkpoint's matter (formats/gptq_checkpoint.h): `quantization_config` is left out.
   /// @param source  names the file in errors. @throws Error{Input}.
   static LlamaConfig from_hf_json(const Json& json, const std::string& source);
   /// Reads the metadata of a GGUF file of architecture "llama", its rope_freqs.weight, and whether output.weight is

@@ -12,13 +12,15 @@
 namespace slmi::ops {
 
 /// A matrix [N, K] in Hugging Face's row order. Copies share the storage. Immutable, safe to read from several threads.
-/// On the CPU the planes are the mapped file's bytes or owned ones; on a GPU they are tensors (16- and 32-bit floats
-/// and NF4).
+/// On the CPU the planes are the mapped file's bytes or owned ones; on a GPU they are tensors (16- and 32-bit floats,
+/// NF4 and GPTQ).
 class PackedMatrix {
  public:
   PackedMatrix() = default;
   /// Takes the bytes as they are in the file. @throws Error{Input} if the tensor is not a matrix.
   static PackedMatrix from_stored(formats::StoredTensor tensor);
+  /// Planes that were just made.
+  static PackedMatrix from_gptq(const std::string& name, std::shared_ptr<const quant::GptqPlanes> planes);
   /// The same values in another format: NF4 (block 64, double quantization), BF16, F16 or F32; rounds once from f32.
   PackedMatrix converted_to(quant::WeightFormat format) const;
   /// The same matrix on another device; GGUF blocks are refused on a GPU. @throws Error{Usage} naming the flag to use.
@@ -45,6 +47,7 @@ class PackedMatrix {
 
  private:
   at::Tensor dequantize_cuda() const;
+  at::Tensor dequantize_gptq_cuda() const;
 
   std::string name_;
   quant::WeightFormat format_ = quant::WeightFormat::F32;
@@ -54,11 +57,17 @@ class PackedMatrix {
   std::shared_ptr<const quant::Nf4Matrix> nf4_;          // CPU, NF4
   at::Tensor dense_;                                     // GPU, 16- and 32-bit floats
   struct Nf4Planes {
-    at::Tensor codes, absmax_codes, absmax2, map,
-        codebook;  // u8 [N*K/2], u8 [blocks], f32 [blocks/256], f32 [256], f32 [16]
+    at::Tensor codes;                       // u8 [N*K/2]
+    at::Tensor absmax;                      // f32 [blocks]; undefined if doubly quantized, then:
+    at::Tensor absmax_codes, absmax2, map;  // u8 [blocks], f32 [blocks/256], f32 [256]
+    at::Tensor codebook;                    // f32 [16]
     double offset = 0;
   };
   Nf4Planes planes_;  // GPU, NF4
+  struct GptqDevicePlanes {
+    at::Tensor qweight, zeros, scales, g_idx;  // i32 [K/8, N], f32 [G, N], f32 [G, N], i64 [K]
+  };
+  GptqDevicePlanes gptq_;  // GPU, GPTQ
 };
 
 }  // namespace slmi::ops

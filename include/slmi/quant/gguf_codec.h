@@ -13,10 +13,11 @@
 
 namespace slmi::quant {
 
-/// The kernels' name of a format; throws Error{Internal} for NF4, which has planes of its own (nf4.h).
+/// The kernels' name of a format; throws Error{Internal} for NF4 and GPTQ, which have planes of their own (nf4.h,
+/// gptq_packing.h).
 kernels::BlockFormat block_format(WeightFormat format);
 
-/// Dequantizes rows [row_begin, row_end) of a packed [n, k] matrix of any format but NF4.
+/// Dequantizes rows [row_begin, row_end) of a packed [n, k] matrix of any format but NF4 and GPTQ.
 /// @param src  the whole matrix, matrix_bytes(format, n, k) bytes; block formats on an even address (GGUF's always
 /// are).
 /// @param out  [row_end - row_begin, k] row-major; f32, or bf16 bits for u16.
