@@ -13,7 +13,8 @@ namespace slmi::cli {
 struct QuantizeConfig {
   std::string model_path, out;
   bool gguf = false;
-  std::string type = "Q8_0";
+  std::string type = "Q4_K_M";
+  std::vector<std::string> tensor_type;
   std::string name;
   bool adapter_only = false;
   model::MergeOnto onto = model::MergeOnto::Auto;
@@ -34,7 +35,9 @@ struct QuantizeConfig {
     field("out", &T::out, Required{}, Metavar{"FILE.gguf"}, Synonyms{"output", "outfile"}, "File to write");
     field("gguf", &T::gguf, "Write a GGUF file, for llama.cpp and what builds on it");
     field("type", &T::type, Metavar{"TYPE"}, Synonyms{"outtype", "qtype", "quantization"},
-          "How matrices are stored, e.g. F16, Q8_0, Q4_0");
+          "How matrices are stored: F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0 or Q3_K_M");
+    field("tensor_type", &T::tensor_type, Metavar{"PATTERN=TYPE"},
+          "Another type for tensors whose name holds a match of a regular expression, e.g. attn_v=Q8_0");
     field("name", &T::name, Metavar{"TEXT"}, DefaultText{"the model's own"}, "general.name in the file");
     field("adapter_only", &T::adapter_only, Synonyms{"lora"},
           "Write the adapter alone, for llama.cpp's --lora beside a GGUF file of its base");

@@ -37,7 +37,8 @@ class GgufJob {
  public:
   GgufJob(const QuantizeConfig& config, Runtime& rt)
       : config_(config), rt_(rt), out_(config.out), stages_(rt, "run the same command again") {
-    type_ = model::parse_gguf_type(config.type);
+    type_ = quant::parse_file_type(config.type);
+    for (const auto& text : config.tensor_type) overrides_.push_back(quant::parse_type_override(text));
     open_ = open_options(config.model);
     files_ = model::open_files(config.model_path, open_);
     if (!files_.note.empty()) rt.err << "note: " << files_.note << "\n";
@@ -62,7 +63,7 @@ class GgufJob {
       const model::MergedWeights weights(files_, config_.onto);
       quantized_base_ = weights.quantized_base();
       merge_base_ = weights.merge_base();
-      model::GgufExportOptions options{out_, type_, config_.name, rt_.command_line, {}};
+      model::GgufExportOptions options{out_, type_, overrides_, config_.name, rt_.command_line, {}};
       options.progress = [&](int64_t done, int64_t total) { stages_.update("quantize", "weights", done, total); };
       result_ = model::export_gguf(files_, weights, options);
       errors_ = model::verify_gguf(out_, files_, weights, [&](int64_t done, int64_t total) {
@@ -167,7 +168,8 @@ class GgufJob {
   Runtime& rt_;
   fs::path out_;
   StageProgress stages_;
-  quant::WeightFormat type_ = quant::WeightFormat::Q8_0;
+  quant::FileType type_ = quant::FileType::Q4_K_M;
+  std::vector<quant::TypeOverride> overrides_;
   model::OpenOptions open_;
   model::ModelFiles files_;
   bool quantized_base_ = false;

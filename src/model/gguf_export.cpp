@@ -3,12 +3,10 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 
 #include "gguf_rows.h"
 #include "slmi/base/atomic_file.h"
 #include "slmi/base/error.h"
-#include "slmi/base/suggest.h"
 #include "slmi/formats/gguf_llama.h"
 #include "slmi/quant/gguf_codec.h"
 #include "slmi/text/gguf_tokenizer.h"
@@ -22,29 +20,12 @@ using quant::WeightFormat;
 
 constexpr uint32_t kQuantizationVersion = 2;  // of ggml's block layouts
 
-/// general.file_type of llama.cpp (include/llama.h, llama_ftype).
-struct FileType {
-  WeightFormat format;
-  uint32_t id;
-};
-constexpr std::array<FileType, 8> kFileTypes = {{{WeightFormat::F32, 0},
-                                                 {WeightFormat::F16, 1},
-                                                 {WeightFormat::BF16, 32},
-                                                 {WeightFormat::Q8_0, 7},
-                                                 {WeightFormat::Q5_1, 9},
-                                                 {WeightFormat::Q5_0, 8},
-                                                 {WeightFormat::Q4_1, 3},
-                                                 {WeightFormat::Q4_0, 2}}};
-
-uint32_t file_type_id(WeightFormat format) {
-  return std::ranges::find(kFileTypes, format, &FileType::format)->id;
-}
-
-/// The one place that says in which format a tensor is stored.
-WeightFormat format_of_tensor(const formats::ExpectedTensor& tensor, WeightFormat type) {
-  if (tensor.shape.size() == 1) return WeightFormat::F32;
-  const bool fits = tensor.shape.back() % quant::block_size(type) == 0;
-  return fits ? type : WeightFormat::F16;
+/// What the rules of a mix look at beside a tensor.
+quant::MixModel mix_model(const formats::LlamaConfig& config) {
+  return {.num_layers = config.num_layers,
+          .heads_per_kv_head = config.num_heads / config.num_kv_heads,
+          .tied_head = config.tie_word_embeddings,
+          .has_importance = false};
 }
 
 /// Makes one tensor's bytes from the merged weights, in GGUF's row order, a piece at a time.
@@ -117,6 +98,13 @@ std::string name_of(const fs::path& path) {
   return clean.extension() == ".gguf" ? clean.stem().string() : clean.filename().string();
 }
 
+/// Whether any matrix may be stored in blocks.
+bool writes_blocks(const GgufExportOptions& options) {
+  const auto dense = {quant::FileType::F32, quant::FileType::F16, quant::FileType::BF16};
+  return std::ranges::find(dense, options.type) == dense.end() ||
+         std::ranges::any_of(options.overrides, [](const auto& o) { return quant::is_quantized(o.format); });
+}
+
 /// general.*: what the base's file says of licence, authors, ... goes along; what describes the file itself is new.
 void add_general_keys(GgufWriter& writer, const ModelFiles& files, const GgufExportOptions& options) {
   constexpr std::array<std::string_view, 6> kOfTheFile = {"general.architecture", "general.type",
@@ -130,12 +118,19 @@ void add_general_keys(GgufWriter& writer, const ModelFiles& files, const GgufExp
   writer.add_string("general.name", keeps_name             ? std::string(base_name->as_string())
                                     : options.name.empty() ? name_of(files.path)
                                                            : options.name);
-  writer.add_u32("general.file_type", file_type_id(options.type));
-  if (quant::is_quantized(options.type)) writer.add_u32("general.quantization_version", kQuantizationVersion);
+  writer.add_u32("general.file_type", quant::file_type_id(options.type));
+  if (writes_blocks(options)) writer.add_u32("general.quantization_version", kQuantizationVersion);
   if (base == nullptr) return;
   for (const auto& [key, value] : base->metadata())
     if (key.starts_with("general.") && std::ranges::count(kOfTheFile, std::string_view(key)) == 0)
       writer.add_value(key, value);
+}
+
+/// "Q4_K_M", "Q4_K_M, attn_v=Q8_0".
+std::string quantization_text(const GgufExportOptions& options) {
+  std::string out(quant::name(options.type));
+  for (const auto& o : options.overrides) out += ", " + o.text;
+  return out;
 }
 
 /// The GGUF file that the tokenizer came from; nullptr: another kind.
@@ -146,25 +141,6 @@ const formats::GgufFile* vocabulary_file(const ModelFiles& files) {
 
 }  // namespace
 
-std::string gguf_types_text() {
-  std::vector<std::string_view> names;
-  for (const auto& type : kFileTypes) names.push_back(quant::name(type.format));
-  return fmt::format("{}", fmt::join(names, ", "));
-}
-
-WeightFormat parse_gguf_type(const std::string& text) {
-  std::string upper = text;
-  std::ranges::transform(upper, upper.begin(), [](unsigned char c) { return std::toupper(c); });
-  std::vector<std::string> names;
-  for (const auto& type : kFileTypes) {
-    names.emplace_back(quant::name(type.format));
-    if (names.back() == upper) return type.format;
-  }
-  const std::string near = nearest_name(upper, names);
-  fail(ErrorKind::Usage, "--type {}: no such type{}; there are {}", text,
-       near.empty() ? "" : ", did you mean " + near + "?", gguf_types_text());
-}
-
 GgufExportResult export_gguf(const ModelFiles& files, const MergedWeights& weights, const GgufExportOptions& options) {
   check_out(files, options.out);
   const auto& config = files.checkpoint->config();
@@ -173,7 +149,7 @@ GgufExportResult export_gguf(const ModelFiles& files, const MergedWeights& weigh
   formats::add_llama_keys(writer, config);
   text::add_gguf_tokenizer(writer, *files.prompts, config.vocab_size, vocabulary_file(files));
   auto provenance = weights.provenance(options.command);
-  provenance.quantization = quant::name(options.type);
+  provenance.quantization = quantization_text(options);
   writer.add_string(formats::kProvenanceGgufKey, provenance.to_json().dump());
 
   GgufExportResult result;
@@ -183,9 +159,11 @@ GgufExportResult export_gguf(const ModelFiles& files, const MergedWeights& weigh
     writer.add_tensor(formats::kRopeFreqsTensor, WeightFormat::F32, {static_cast<int64_t>(divisors.size())},
                       std::as_bytes(std::span(divisors)));
   uint64_t weight_bytes = 0;
+  const auto mix = mix_model(config);
   for (const auto& tensor : formats::expected_tensors(config)) {
-    const WeightFormat format = format_of_tensor(tensor, options.type);
-    writer.add_tensor(formats::gguf_name_of_hf(tensor.name), format, tensor.shape,
+    const std::string gguf_name = formats::gguf_name_of_hf(tensor.name);
+    const WeightFormat format = quant::tensor_format(options.type, gguf_name, tensor.shape, mix, options.overrides);
+    writer.add_tensor(gguf_name, format, tensor.shape,
                       [&producer, name = tensor.name, format](const auto& sink) { producer(name, format, sink); });
     const auto count = static_cast<int64_t>(formats::num_elements(tensor.shape));
     result.num_weights += count;

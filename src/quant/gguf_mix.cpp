@@ -6,6 +6,7 @@
 #include <charconv>
 
 #include "slmi/base/error.h"
+#include "slmi/base/suggest.h"
 #include "slmi/quant/gguf_codec.h"
 
 namespace slmi::quant {
@@ -149,13 +150,14 @@ std::string_view name(FileType type) {
 
 FileType parse_file_type(std::string_view text) {
   const std::string wanted = with_case(text, std::toupper);
-  std::string known;
+  std::vector<std::string> names;
   for (const FileTypeFacts& f : kFacts) {
     if (f.name == wanted) return f.type;
-    known += known.empty() ? "" : ", ";
-    known += f.name;
+    names.emplace_back(f.name);
   }
-  fail(ErrorKind::Usage, "GGUF file type '{}' is unknown; expected one of {}", text, known);
+  const std::string near = nearest_name(wanted, names);
+  fail(ErrorKind::Usage, "GGUF file type '{}': no such type{}; there are {}", text,
+       near.empty() ? "" : ", did you mean " + near + "?", fmt::join(names, ", "));
 }
 
 uint32_t file_type_id(FileType type) {

@@ -165,7 +165,7 @@ TEST_F(Quantize, Llama3ScalingTravelsAsATensorAndAnUntiedHeadStays) {
 }
 
 TEST_F(Quantize, EqualCallsGiveEqualBytes) {
-  for (const char* type : {"F16", "BF16", "Q4_0"}) {
+  for (const char* type : {"F16", "BF16", "Q4_0", "Q4_K_M"}) {
     ASSERT_NO_FATAL_FAILURE(make(std::string("--threads 1 --model base --type ") + type));
     const std::string first = read_text(dir_ / "made.gguf");
     ASSERT_NO_FATAL_FAILURE(make(std::string("--threads 1 --model base --type ") + type));
@@ -202,10 +202,20 @@ TEST_F(Quantize, ErrorsOfEveryTensorAreReported) {
   EXPECT_GT(quantized, 10);
 }
 
+TEST_F(Quantize, AMixAndOverridesDecideEachTensor) {
+  ASSERT_NO_FATAL_FAILURE(make("--tensor-type ffn_gate=q8_0 --tensor-type ffn=q5_1 --model base"));  // Q4_K_M
+  EXPECT_EQ(file().value("general.file_type").as_int(), 15);
+  // Rows of the tiny model are too short for K blocks: Q4_K falls back to Q5_0, Q6_K to Q8_0.
+  EXPECT_EQ(file().tensor("blk.0.attn_q.weight").format, quant::WeightFormat::Q5_0);
+  EXPECT_EQ(file().tensor("blk.0.ffn_gate.weight").format, quant::WeightFormat::Q8_0);
+  EXPECT_EQ(file().tensor("blk.0.ffn_down.weight").format, quant::WeightFormat::Q5_1);
+  EXPECT_EQ(file().tensor("blk.0.attn_norm.weight").format, quant::WeightFormat::F32);
+}
+
 TEST_F(Quantize, AnUnknownTypeIsAUsageErrorWithASuggestion) {
   const Outcome got = quantize("--type Q80 --model base");
   EXPECT_EQ(got.code, 2);
-  EXPECT_THAT(got.err, HasSubstr("--type Q80: no such type, did you mean Q8_0?"));
+  EXPECT_THAT(got.err, HasSubstr("GGUF file type 'Q80': no such type, did you mean Q8_0?"));
   EXPECT_FALSE(fs::exists(dir_ / "made.gguf"));
 }
 

@@ -9,23 +9,20 @@
 #include <vector>
 
 #include "slmi/model/merged_weights.h"
+#include "slmi/quant/gguf_mix.h"
 
 namespace slmi::model {
-
-/// Parses "Q8_0", ...; letter case ignored. @throws Error{Usage} that names the nearest and all types that are written.
-quant::WeightFormat parse_gguf_type(const std::string& text);
-/// The types that parse_gguf_type knows, as text for the help.
-std::string gguf_types_text();
 
 /// Done and total weights (elements). May throw to stop.
 using WeightProgress = std::function<void(int64_t done, int64_t total)>;
 
 struct GgufExportOptions {
   std::filesystem::path out;
-  quant::WeightFormat type = quant::WeightFormat::Q8_0;  // what matrices are stored in where their rows allow it
-  std::string name;                                      // general.name; "": from the base's file, or the path
-  std::string command;                                   // for the provenance
-  WeightProgress progress;                               // may be empty
+  quant::FileType type = quant::FileType::Q4_K_M;
+  std::vector<quant::TypeOverride> overrides;  // the first that matches a tensor's name decides
+  std::string name;                            // general.name; "": from the base's file, or the path
+  std::string command;                         // for the provenance
+  WeightProgress progress;                     // may be empty
 };
 
 struct GgufExportResult {
