@@ -208,7 +208,8 @@ TEST_F(Quantize, AMixAndOverridesDecideEachTensor) {
   // Rows of the tiny model are too short for K blocks: Q4_K falls back to Q5_0, Q6_K to Q8_0.
   EXPECT_EQ(file().tensor("blk.0.attn_q.weight").format, quant::WeightFormat::Q5_0);
   EXPECT_EQ(file().tensor("blk.0.ffn_gate.weight").format, quant::WeightFormat::Q8_0);
-  EXPECT_EQ(file().tensor("blk.0.ffn_down.weight").format, quant::WeightFormat::Q5_1);
+  EXPECT_EQ(file().tensor("blk.0.ffn_up.weight").format, quant::WeightFormat::Q5_1);
+  EXPECT_EQ(file().tensor("blk.0.ffn_down.weight").format, quant::WeightFormat::F16);  // no multiple of 32
   EXPECT_EQ(file().tensor("blk.0.attn_norm.weight").format, quant::WeightFormat::F32);
 }
 

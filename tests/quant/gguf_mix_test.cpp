@@ -137,7 +137,7 @@ void expect_usage_error(const std::string& part, const Body& body) {
 }
 
 TEST(GgufMixErrors, SayWhatIsExpected) {
-  expect_usage_error("expected one of F32, F16, BF16, Q8_0", [] { quant::parse_file_type("Q4_K_X"); });
+  expect_usage_error("did you mean Q4_K_M?; there are F32, F16, BF16, Q8_0", [] { quant::parse_file_type("Q4_K_X"); });
   for (const char* text : {"attn_q", "=q4_k", "attn_q="}) {
     expect_usage_error("expected PATTERN=TYPE", [&] { quant::parse_type_override(text); });
   }
