@@ -34,6 +34,7 @@ int run(int argc, char** argv) {
   cli::add_eval(app, rt);
   cli::add_predict(app, rt);
   cli::add_merge(app, rt);
+  cli::add_quantize(app, rt);
   cli::add_inspect(app, rt);
   cli::add_doctor(app, rt);
   if (const auto text = config::parse_or_fail(app, argc, argv)) std::cout << *text << std::flush;

@@ -89,16 +89,4 @@ report::TrainingCurve training_curve(const std::string& name, const fs::path& ru
   return curve;
 }
 
-std::vector<fs::path> training_files(const fs::path& run) {
-  const fs::path file = run / "config.json";
-  std::error_code error;
-  if (!fs::is_regular_file(file, error)) return {};
-  const Json config = read_json_file(file.string(), {64, JsonComments::Accept});
-  std::vector<fs::path> out;
-  if (!config.is_object() || !config.contains("data") || !config["data"].is_array()) return out;
-  for (const auto& item : config["data"])
-    if (item.is_string()) out.emplace_back(item.get<std::string>());
-  return out;
-}
-
 }  // namespace slmi::eval

@@ -19,7 +19,4 @@ std::string utc_date();
 /// @throws Error{Input} naming the line for one that is broken.
 report::TrainingCurve training_curve(const std::string& name, const std::filesystem::path& run);
 
-/// Data files that a run was trained on, as its config.json names them; empty if it does not say.
-std::vector<std::filesystem::path> training_files(const std::filesystem::path& run);
-
 }  // namespace slmi::eval

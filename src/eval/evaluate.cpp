@@ -146,7 +146,7 @@ class Evaluation {
     if (!options_.train_data.empty()) return options_.train_data;
     for (const auto& model : models_) {
       if (model::classify(model.path) != model::PathKind::Run) continue;
-      const auto files = training_files(model.path);
+      const auto files = model::training_rows(model.path).files;
       const auto missing =
           std::find_if(files.begin(), files.end(), [](const fs::path& file) { return !fs::exists(file); });
       if (!files.empty() && missing == files.end()) return files;

@@ -149,6 +149,23 @@ std::vector<int64_t> stop_ids(const ModelFiles& files) {
   return ids;
 }
 
+TrainingRows training_rows(const fs::path& run) {
+  TrainingRows out;
+  const fs::path file = run / "config.json";
+  std::error_code error;
+  if (!fs::is_regular_file(file, error)) return out;
+  const Json config = read_json_file(file.string(), {64, JsonComments::Accept});
+  if (!config.is_object() || !config.contains("data") || !config["data"].is_array()) return out;
+  for (const auto& item : config["data"])
+    if (item.is_string()) out.files.emplace_back(item.get<std::string>());
+  const auto text = [&](const char* key, std::string& value) {
+    if (const auto at = config.find(key); at != config.end() && at->is_string()) value = at->get<std::string>();
+  };
+  text("text_field", out.text_field);
+  text("answer_field", out.answer_field);
+  return out;
+}
+
 formats::Provenance provenance_of(const ModelFiles& files, const std::string& command) {
   const auto prompts = files.prompts->describe();
   formats::Provenance p;

@@ -10,7 +10,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
 
-const std::vector<std::string> kCommands = {"train", "eval", "predict", "merge", "inspect", "doctor"};
+const std::vector<std::string> kCommands = {"train", "eval", "predict", "merge", "quantize", "inspect", "doctor"};
 
 TEST(Program, VersionNamesCommitLibtorchCudaAndSimd) {
   const TemporaryDirectory dir;

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "slmi/data/answer_form.h"
 #include "slmi/formats/checkpoint.h"
@@ -60,6 +61,13 @@ std::string text_or_file(const std::string& text_or_file);
 
 /// Generation settings of a model: its template's stop ids and the end ids that its configuration names.
 std::vector<int64_t> stop_ids(const ModelFiles& files);
+
+/// Rows that a run was trained on, as its config.json says; no files if it does not.
+struct TrainingRows {
+  std::vector<std::filesystem::path> files;
+  std::string text_field = "text", answer_field = "answer";
+};
+TrainingRows training_rows(const std::filesystem::path& run);
 
 /// slmi.json of something made from these files: this program, their tokenizer, template, stop ids, base and origin of
 /// the weights. The writer adds what it did to them.
