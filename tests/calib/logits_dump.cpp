@@ -9,14 +9,14 @@
 #include "slmi/data/encoded_dataset.h"
 #include "slmi/data/packing.h"
 #include "slmi/model/batch.h"
-#include "slmi/model/open.h"
+#include "slmi/model/llama.h"
 
 namespace {
 
 using namespace slmi;
 
 void dump(const std::string& model_path, const std::string& ids_path, const std::string& out_path) {
-  const auto opened = model::open_model(model_path, {});
+  const auto llama = model::Llama::load(*formats::Checkpoint::open(model_path), {});
   std::vector<data::EncodedDataset::Encoded> rows;
   for (const Json& ids : read_json_file(ids_path)) {
     data::EncodedDataset::Encoded row;
@@ -28,13 +28,12 @@ void dump(const std::string& model_path, const std::string& ids_path, const std:
   std::ofstream out(out_path, std::ios::binary);
   for (int64_t i = 0; i < encoded.size(); ++i) {
     const auto batch =
-        model::to_device(data::pack(encoded, std::span(&i, 1), data::SharedPrefix::Off), opened.llama->device());
-    opened.llama->reserve_positions(batch.num_positions);
+        model::to_device(data::pack(encoded, std::span(&i, 1), data::SharedPrefix::Off), llama->device());
+    llama->reserve_positions(batch.num_positions);
     model::ForwardContext context;
     context.positions = batch.positions;
     context.plan = batch.plan;
-    const at::Tensor logits =
-        opened.llama->head(opened.llama->forward(batch.tokens, context)).to(at::kFloat).contiguous();
+    const at::Tensor logits = llama->head(llama->forward(batch.tokens, context)).to(at::kFloat).contiguous();
     out.write(static_cast<const char*>(logits.const_data_ptr()), static_cast<std::streamsize>(logits.nbytes()));
   }
 }
