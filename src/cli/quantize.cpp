@@ -3,22 +3,23 @@
 
 #include "commands.h"
 #include "quantize_config.h"
-#include "slmi/base/error.h"
 
 namespace slmi::cli {
 namespace {
 
 void run_quantize(const QuantizeConfig& config, Runtime& rt) {
-  require(config.gguf, ErrorKind::Usage, "which form? give --gguf (a file for llama.cpp); see slmi quantize --help");
-  run_quantize_gguf(config, rt);
+  if (config.gguf) return run_quantize_gguf(config, rt);
+  const QuantizeTarget target{config.model_path, config.out, config.text_field, config.answer_field, config.model};
+  if (config.gptq) return run_quantize_gptq(target, config.gptq_flags, rt);
+  run_quantize_nf4(target, config.gptq_flags, rt);
 }
 
 }  // namespace
 
 void add_quantize(CLI::App& app, Runtime& rt) {
-  auto* command = app.add_subcommand("quantize", "Write a model as a file that other programs load");
+  auto* command = app.add_subcommand("quantize", "Quantize a model into files that other programs load");
   auto binding = config::bind<QuantizeConfig>(*command);
-  command->footer("Example:\n  slmi quantize --gguf --type Q8_0 --model run --out shop.gguf");
+  command->footer("Example:\n  slmi quantize --gguf --type Q4_K_M --model run --out shop.gguf");
   command->callback([binding, &rt] { run_quantize(binding->resolve(), rt); });
 }
 

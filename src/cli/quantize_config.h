@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "quantize_gptq.h"
 #include "runtime.h"
 #include "slmi/config/config.h"
 #include "slmi/model/gguf_export.h"
@@ -12,7 +13,7 @@ namespace slmi::cli {
 
 struct QuantizeConfig {
   std::string model_path, out;
-  bool gguf = false;
+  bool gguf = false, gptq = false, nf4 = false;
   std::string type = "Q4_K_M";
   std::vector<std::string> tensor_type;
   std::string name;
@@ -23,6 +24,7 @@ struct QuantizeConfig {
   double max_drop = 0.5;
   bool answer_form = true;
   std::string text_field = "text", answer_field = "answer";
+  GptqFlags gptq_flags;
   ModelFlags model;
 
   template <class V>
@@ -32,9 +34,12 @@ struct QuantizeConfig {
     using model::MergeOnto;
     field("model", &T::model_path, Required{}, Group{"From and to"}, Metavar{"MODEL"}, Synonyms{"adapter", "input"},
           "A run, a PEFT adapter (each is merged on the fly), a Hugging Face directory or a GGUF file");
-    field("out", &T::out, Required{}, Metavar{"FILE.gguf"}, Synonyms{"output", "outfile"}, "File to write");
+    field("out", &T::out, Required{}, Metavar{"FILE.gguf|DIR"}, Synonyms{"output", "output-dir", "outfile"},
+          "File (--gguf) or directory to write; a GPTQ job that was stopped there goes on");
     field("gguf", &T::gguf, "Write a GGUF file, for llama.cpp and what builds on it");
-    field("type", &T::type, Metavar{"TYPE"}, Synonyms{"outtype", "qtype", "quantization"},
+    field("gptq", &T::gptq, "Write 4 bits in GPTQ's form, for vLLM, transformers and GPTQModel");
+    field("nf4", &T::nf4, Synonyms{"bnb", "bitsandbytes"}, "Write 4 bits in bitsandbytes' form, for transformers");
+    field("type", &T::type, Group{"GGUF"}, Metavar{"TYPE"}, Synonyms{"outtype", "qtype", "quantization"},
           "How matrices are stored: F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0 or Q3_K_M");
     field("tensor_type", &T::tensor_type, Metavar{"PATTERN=TYPE"},
           "Another type for tensors whose name holds a match of a regular expression, e.g. attn_v=Q8_0");
@@ -54,7 +59,11 @@ struct QuantizeConfig {
     field("max_drop", &T::max_drop, AtLeast{0}, Synonyms{"threshold"},
           "Exit with 6 if exact match falls by more points than this");
     field("answer_form", &T::answer_form, kAnswerFormHelp);
+    field(Inline{}, &T::gptq_flags);
     field(Inline{}, &T::model, Group{"Model and machine"});
+  }
+  void check(std::vector<std::string>& problems) const {
+    if (int{gguf} + int{gptq} + int{nf4} != 1) problems.emplace_back("say which form: --gguf, --gptq or --nf4");
   }
 };
 

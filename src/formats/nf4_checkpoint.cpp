@@ -25,7 +25,7 @@ int64_t ceil_div(int64_t a, int64_t b) {
 template <class T>
 std::vector<T> copy_of(std::span<const std::byte> bytes) {
   std::vector<T> out(bytes.size() / sizeof(T));
-  std::memcpy(out.data(), bytes.data(), out.size() * sizeof(T));
+  if (!out.empty()) std::memcpy(out.data(), bytes.data(), out.size() * sizeof(T));
   return out;
 }
 

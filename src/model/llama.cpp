@@ -15,6 +15,11 @@ at::Tensor front(const at::Tensor& x_ext, int64_t k) {
   return x_ext.narrow(1, 0, k);
 }
 
+/// Columns of the input buffer of a group with k inputs; calibration computes it before the group is there.
+int64_t buffer_width(const ops::LinearGroup& group, int64_t k) {
+  return group.k() == 0 ? k : group.input_width();
+}
+
 }  // namespace
 
 uint64_t Llama::packed_bytes() const {
@@ -60,20 +65,19 @@ at::Tensor Llama::embed(const at::Tensor& tokens) const {
   return embedding_.rows(tokens);
 }
 
-at::Tensor Llama::normed_input(const at::Tensor& x, const at::Tensor& weight, const ops::LinearGroup& group,
-                               at::Tensor& rstd) const {
-  const at::Tensor out = at::empty({x.size(0), group.input_width()}, x.options().dtype(compute_type()));
+at::Tensor Llama::normed_input(const at::Tensor& x, const at::Tensor& weight, int64_t width, at::Tensor& rstd) const {
+  const at::Tensor out = at::empty({x.size(0), width}, x.options().dtype(compute_type()));
   rstd = at::empty({x.size(0)}, x.options());
-  ops::rms_norm_forward(x, weight, config_.rms_norm_eps, front(out, group.k()), rstd);
+  ops::rms_norm_forward(x, weight, config_.rms_norm_eps, front(out, config_.hidden_size), rstd);
   return out;
 }
 
-void Llama::attention_part(const Block& block, const at::Tensor& hidden, const ForwardContext& context, BlockSaved& s,
-                           int64_t layer) const {
+void Llama::attend_part(const Block& block, const at::Tensor& hidden, const ForwardContext& context, BlockSaved& s,
+                        int64_t layer) const {
   const int64_t tokens = hidden.size(0), heads = config_.num_heads, kv_heads = config_.num_kv_heads,
                 e = config_.head_dim;
   s.input = hidden;
-  s.qkv_in = normed_input(hidden, block.norm1, block.qkv, s.rstd1);
+  s.qkv_in = normed_input(hidden, block.norm1, block.qkv.input_width(), s.rstd1);
   if (context.observer) context.observer(block.qkv.sites().front(), front(s.qkv_in, block.qkv.k()));
   s.qkv = at::empty({tokens, (heads + 2 * kv_heads) * e}, s.qkv_in.options());
   block.qkv.forward(s.qkv_in, s.qkv, context.dropout);
@@ -89,27 +93,73 @@ void Llama::attention_part(const Block& block, const at::Tensor& hidden, const F
     k = context.cache->keys(layer);
     v = context.cache->values(layer);
   }
-  s.attention = at::empty({tokens, block.output.input_width()}, s.qkv.options());
+  s.attention = at::empty({tokens, buffer_width(block.output, heads * e)}, s.qkv.options());
   s.lse = at::empty({tokens, heads}, hidden.options());
   ops::attention_forward(q, k, v, attention_shape(), context.plan, front(s.attention, heads * e), s.lse);
   if (context.observer) context.observer(block.output.sites().front(), front(s.attention, heads * e));
-  const at::Tensor projected = at::empty({tokens, config_.hidden_size}, s.qkv.options());
-  block.output.forward(s.attention, projected, context.dropout);
-  s.middle = ops::add_residual(hidden, projected);
 }
 
-void Llama::mlp_part(const Block& block, const ForwardContext& context, BlockSaved& s, at::Tensor& out) const {
+/// residual + group(x).
+at::Tensor Llama::project(const ops::LinearGroup& group, const at::Tensor& x_ext, const at::Tensor& residual,
+                          const ops::DropoutContext* dropout) const {
+  const at::Tensor projected = at::empty({x_ext.size(0), config_.hidden_size}, x_ext.options());
+  group.forward(x_ext, projected, dropout);
+  return ops::add_residual(residual, projected);
+}
+
+void Llama::attention_part(const Block& block, const at::Tensor& hidden, const ForwardContext& context, BlockSaved& s,
+                           int64_t layer) const {
+  attend_part(block, hidden, context, s, layer);
+  s.middle = project(block.output, s.attention, hidden, context.dropout);
+}
+
+void Llama::activate_part(const Block& block, const ForwardContext& context, BlockSaved& s) const {
   const int64_t tokens = s.middle.size(0), f = config_.intermediate_size;
-  s.mlp_in = normed_input(s.middle, block.norm2, block.gate_up, s.rstd2);
+  s.mlp_in = normed_input(s.middle, block.norm2, block.gate_up.input_width(), s.rstd2);
   if (context.observer) context.observer(block.gate_up.sites().front(), front(s.mlp_in, block.gate_up.k()));
   s.gate_up = at::empty({tokens, 2 * f}, s.mlp_in.options());
   block.gate_up.forward(s.mlp_in, s.gate_up, context.dropout);
-  s.activation = at::empty({tokens, block.down.input_width()}, s.gate_up.options());
+  s.activation = at::empty({tokens, buffer_width(block.down, f)}, s.gate_up.options());
   ops::swiglu_forward(s.gate_up, front(s.activation, f));
   if (context.observer) context.observer(block.down.sites().front(), front(s.activation, f));
-  const at::Tensor projected = at::empty({tokens, config_.hidden_size}, s.gate_up.options());
-  block.down.forward(s.activation, projected, context.dropout);
-  out = ops::add_residual(s.middle, projected);
+}
+
+void Llama::mlp_part(const Block& block, const ForwardContext& context, BlockSaved& s, at::Tensor& out) const {
+  activate_part(block, context, s);
+  out = project(block.down, s.activation, s.middle, context.dropout);
+}
+
+at::Tensor Llama::attention_input(int64_t layer, const at::Tensor& hidden) const {
+  at::Tensor rstd;
+  const Block& block = blocks_[static_cast<size_t>(layer)];
+  return normed_input(hidden, block.norm1, config_.hidden_size, rstd);
+}
+
+at::Tensor Llama::attend(int64_t layer, const at::Tensor& hidden, const ForwardContext& context) const {
+  BlockSaved s;
+  attend_part(blocks_[static_cast<size_t>(layer)], hidden, context, s, layer);
+  return s.attention;
+}
+
+at::Tensor Llama::after_attention(int64_t layer, const at::Tensor& hidden, const at::Tensor& attention) const {
+  return project(blocks_[static_cast<size_t>(layer)].output, attention, hidden, nullptr);
+}
+
+at::Tensor Llama::mlp_input(int64_t layer, const at::Tensor& middle) const {
+  at::Tensor rstd;
+  const Block& block = blocks_[static_cast<size_t>(layer)];
+  return normed_input(middle, block.norm2, config_.hidden_size, rstd);
+}
+
+at::Tensor Llama::activate(int64_t layer, const at::Tensor& middle) const {
+  BlockSaved s;
+  s.middle = middle;
+  activate_part(blocks_[static_cast<size_t>(layer)], {}, s);
+  return s.activation;
+}
+
+at::Tensor Llama::after_mlp(int64_t layer, const at::Tensor& middle, const at::Tensor& activation) const {
+  return project(blocks_[static_cast<size_t>(layer)].down, activation, middle, nullptr);
 }
 
 at::Tensor Llama::block_forward(int64_t layer, const at::Tensor& hidden, const ForwardContext& context,
@@ -153,7 +203,7 @@ void Llama::block_backward(int64_t layer, const at::Tensor& d_hidden, const Forw
   s.activation.reset();
   ops::swiglu_backward(s.gate_up, d_activation, s.gate_up);
   if (!s.mlp_in.defined()) {
-    s.mlp_in = normed_input(s.middle, block.norm2, block.gate_up, s.rstd2);
+    s.mlp_in = normed_input(s.middle, block.norm2, block.gate_up.input_width(), s.rstd2);
     block.gate_up.fill_update_input(s.mlp_in, dropout);
   }
   const at::Tensor d_mlp_in = block.gate_up.backward(s.gate_up, s.mlp_in, dropout, LinearGroup::InputGradient::Wanted);
@@ -176,7 +226,7 @@ void Llama::block_backward(int64_t layer, const at::Tensor& d_hidden, const Forw
   s.qkv.reset();
   s.attention.reset();
   if (!s.qkv_in.defined()) {
-    s.qkv_in = normed_input(s.input, block.norm1, block.qkv, s.rstd1);
+    s.qkv_in = normed_input(s.input, block.norm1, block.qkv.input_width(), s.rstd1);
     block.qkv.fill_update_input(s.qkv_in, dropout);
   }
   const at::Tensor d_qkv_in = block.qkv.backward(d_qkv, s.qkv_in, dropout, wanted);

@@ -86,12 +86,15 @@ std::shared_ptr<Llama> Llama::load(const formats::Checkpoint& checkpoint, const 
     const std::string layer = fmt::format("model.layers.{}.", i);
     block.norm1 = loader.vector(layer + "input_layernorm.weight", c.hidden_size);
     block.norm2 = loader.vector(layer + "post_attention_layernorm.weight", c.hidden_size);
-    block.qkv = loader.group(i, "self_attn", {"q_proj", "k_proj", "v_proj"}, c);
-    block.output = loader.group(i, "self_attn", {"o_proj"}, c);
-    block.gate_up = loader.group(i, "mlp", {"gate_proj", "up_proj"}, c);
-    block.down = loader.group(i, "mlp", {"down_proj"}, c);
+    if (options.block_weights == BlockWeights::Loaded) {
+      block.qkv = loader.group(i, "self_attn", {"q_proj", "k_proj", "v_proj"}, c);
+      block.output = loader.group(i, "self_attn", {"o_proj"}, c);
+      block.gate_up = loader.group(i, "mlp", {"gate_proj", "up_proj"}, c);
+      block.down = loader.group(i, "mlp", {"down_proj"}, c);
+    }
     model->blocks_.push_back(std::move(block));
   }
+  if (options.block_weights == BlockWeights::Absent) return model;
   if (options.resident_weights == ResidentWeights::AtLoad) model->detach();
   if (options.residency == ops::Residency::Resident) model->head_resident_ = model->head_weight();
   return model;

@@ -4,7 +4,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <array>
 #include <cstring>
 
 #include "cpu_types.h"
@@ -32,16 +31,6 @@ void run_rows(const at::Tensor& out, int64_t rows, const Dequantize& dequantize)
     else
       dequantize(reinterpret_cast<uint16_t*>(at), stride, begin, end);
   });
-}
-
-/// Planes of a GPTQ matrix as tensors on a device: zeros and scales as numbers, since they are few.
-std::array<at::Tensor, 4> upload_gptq(const quant::GptqView& view, at::Device device) {
-  const at::Tensor qweight = at::empty({view.k / 8, view.n}, at::kInt);
-  std::memcpy(qweight.data_ptr(), view.qweight.data(), view.qweight.size());
-  const at::Tensor zeros = at::empty({view.groups, view.n}, at::kFloat), scales = at::empty_like(zeros),
-                   g_idx = at::empty({view.k}, at::kLong);
-  quant::gptq_groups(view, scales.data_ptr<float>(), zeros.data_ptr<float>(), g_idx.data_ptr<int64_t>());
-  return {qweight.to(device), zeros.to(device), scales.to(device), g_idx.to(device)};
 }
 
 at::ScalarType dense_type(WeightFormat format) {
@@ -128,8 +117,7 @@ PackedMatrix PackedMatrix::to(at::Device device) const {
     return m;
   }
   if (format_ == WeightFormat::GPTQ) {
-    const auto [qweight, zeros, scales, g_idx] = upload_gptq(*stored_->gptq, device);
-    m.gptq_ = {qweight, zeros, scales, g_idx};
+    m.gptq_ = to_tensors(*stored_->gptq, device);
     return m;
   }
   require(!quant::is_quantized(format_), ErrorKind::Usage,
@@ -145,8 +133,7 @@ uint64_t PackedMatrix::bytes() const {
     return planes_.codes.nbytes() + (planes_.absmax.defined()
                                          ? planes_.absmax.nbytes()
                                          : planes_.absmax_codes.nbytes() + planes_.absmax2.nbytes());
-  if (gptq_.qweight.defined())
-    return gptq_.qweight.nbytes() + gptq_.zeros.nbytes() + gptq_.scales.nbytes() + gptq_.g_idx.nbytes();
+  if (gptq_.defined()) return gptq_.bytes();
   return stored_ ? stored_->stored_bytes() : static_cast<uint64_t>(quant::matrix_bytes(format_, n_, k_));
 }
 
@@ -190,7 +177,7 @@ void PackedMatrix::dequantize_rows_into(const at::Tensor& out, int64_t first_row
 
 at::Tensor PackedMatrix::dequantize_cuda() const {
   if (dense_.defined()) return dense_;
-  if (gptq_.qweight.defined()) return dequantize_gptq_cuda();
+  if (gptq_.defined()) return dequantize(gptq_);
   constexpr int64_t kBlock = 64, kNested = 256;  // weights a scale, scales a second-level scale
   const auto& p = planes_;
   const at::Tensor high = at::bitwise_right_shift(p.codes, 4).to(at::kInt),
@@ -203,15 +190,6 @@ at::Tensor PackedMatrix::dequantize_cuda() const {
     absmax = p.map.index_select(0, p.absmax_codes.to(at::kInt)) * outer + p.offset;
   }
   return (codes.view({-1, kBlock}) * absmax.unsqueeze(1)).view({n_, k_});
-}
-
-/// f32 [N, K] (transposed strides); the same products as on the CPU.
-at::Tensor PackedMatrix::dequantize_gptq_cuda() const {
-  const at::Tensor shifts = at::arange(0, 32, 4, gptq_.qweight.options()).view({1, 8, 1});
-  const at::Tensor codes =
-      at::bitwise_and(at::bitwise_right_shift(gptq_.qweight.unsqueeze(1), shifts), 15).view({k_, n_});
-  const at::Tensor values = codes.to(at::kFloat).sub_(gptq_.zeros.index_select(0, gptq_.g_idx));
-  return values.mul_(gptq_.scales.index_select(0, gptq_.g_idx)).t();
 }
 
 at::Tensor PackedMatrix::rows(const at::Tensor& ids) const {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "slmi/base/atomic_file.h"
+#include "slmi/base/error.h"
 #include "slmi/base/random.h"
 #include "slmi/decode/generator.h"
 #include "slmi/eval/measure.h"
@@ -52,8 +53,7 @@ inline std::string base64(std::string_view bytes) {
 
 /// Two layers, 512 tokens: bytes, then Llama 3's specials.
 enum class Norms { Moved, Fresh };  // Fresh: all 1, as before any training
-inline void write_tiny_model(const fs::path& directory, uint64_t seed, const std::string& weights,
-                             Norms norms = Norms::Moved) {
+inline formats::LlamaConfig tiny_config() {
   formats::LlamaConfig config;
   config.hidden_size = 32;
   config.intermediate_size = 64;
@@ -65,6 +65,11 @@ inline void write_tiny_model(const fs::path& directory, uint64_t seed, const std
   config.max_position_embeddings = 512;
   config.tie_word_embeddings = true;
   config.eos_token_ids = {257, 264, 265};
+  return config;
+}
+
+inline void write_tiny_model(const fs::path& directory, uint64_t seed, const std::string& weights,
+                             Norms norms = Norms::Moved, const formats::LlamaConfig& config = tiny_config()) {
   Random random(seed);
   std::vector<formats::OutputTensor> tensors;
   for (const auto& expected : formats::expected_tensors(config)) {

@@ -28,6 +28,9 @@ enum class BaseFormat { Stored, NF4, BF16, F16, F32 };
 /// twice, they leave holes in the heap of their whole size.
 enum class ResidentWeights { AtLoad, AtAttach };
 
+/// Absent: norms, embedding and head alone are loaded; whoever calls fills the blocks' groups, one block at a time.
+enum class BlockWeights { Loaded, Absent };
+
 struct LoadOptions {
   BaseFormat base_format = BaseFormat::Stored;
   ops::NumericsPolicy policy;
@@ -35,6 +38,7 @@ struct LoadOptions {
   /// Resident keeps all matrices in the compute type too: fastest, 2 or 4 bytes a weight.
   ops::Residency residency = ops::Residency::Resident;
   ResidentWeights resident_weights = ResidentWeights::AtLoad;
+  BlockWeights block_weights = BlockWeights::Loaded;
 };
 
 /// What a forward pass is given besides the tokens.
@@ -93,6 +97,15 @@ class Llama {
   /// One block, hidden f32 [T, D] -> [T, D]. `saved` may be null (inference).
   at::Tensor block_forward(int64_t layer, const at::Tensor& hidden, const ForwardContext& context, SavePolicy policy,
                            BlockSaved* saved) const;
+  /// A block in steps, for calibration: each gives what one group of matrices is multiplied with, so that a group may
+  /// be replaced before its product. hidden and middle f32 [T, D], the others in the compute type; without adapters.
+  at::Tensor attention_input(int64_t layer, const at::Tensor& hidden) const;  // of q, k, v: [T, D]
+  at::Tensor attend(int64_t layer, const at::Tensor& hidden, const ForwardContext& context) const;  // of o: [T, H*E]
+  at::Tensor after_attention(int64_t layer, const at::Tensor& hidden, const at::Tensor& attention) const;  // middle
+  at::Tensor mlp_input(int64_t layer, const at::Tensor& middle) const;  // of gate and up: [T, D]
+  at::Tensor activate(int64_t layer, const at::Tensor& middle) const;   // of down: [T, F]
+  at::Tensor after_mlp(int64_t layer, const at::Tensor& middle, const at::Tensor& activation) const;  // the output
+
   /// Gradient of the block's input from d_hidden f32 [T, D], in place; adapters' gradients are accumulated. Consumes
   /// `saved`.
   void block_backward(int64_t layer, const at::Tensor& d_hidden, const ForwardContext& context, BlockSaved& saved,
@@ -123,9 +136,13 @@ class Llama {
  private:
   void attention_part(const Block& block, const at::Tensor& hidden, const ForwardContext& context, BlockSaved& s,
                       int64_t layer) const;
+  void attend_part(const Block& block, const at::Tensor& hidden, const ForwardContext& context, BlockSaved& s,
+                   int64_t layer) const;
+  void activate_part(const Block& block, const ForwardContext& context, BlockSaved& s) const;
+  at::Tensor project(const ops::LinearGroup& group, const at::Tensor& x_ext, const at::Tensor& residual,
+                     const ops::DropoutContext* dropout) const;
   void mlp_part(const Block& block, const ForwardContext& context, BlockSaved& s, at::Tensor& out) const;
-  at::Tensor normed_input(const at::Tensor& x, const at::Tensor& weight, const ops::LinearGroup& group,
-                          at::Tensor& rstd) const;
+  at::Tensor normed_input(const at::Tensor& x, const at::Tensor& weight, int64_t width, at::Tensor& rstd) const;
   at::Tensor head_weight() const;
   ops::AttentionShape attention_shape() const;
 

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "slmi/formats/checkpoint.h"
+#include "slmi/ops/gptq_tensors.h"
 #include "slmi/ops/tensor.h"
 #include "slmi/quant/nf4.h"
 #include "slmi/quant/weight_format.h"
@@ -47,7 +48,6 @@ class PackedMatrix {
 
  private:
   at::Tensor dequantize_cuda() const;
-  at::Tensor dequantize_gptq_cuda() const;
 
   std::string name_;
   quant::WeightFormat format_ = quant::WeightFormat::F32;
@@ -64,10 +64,7 @@ class PackedMatrix {
     double offset = 0;
   };
   Nf4Planes planes_;  // GPU, NF4
-  struct GptqDevicePlanes {
-    at::Tensor qweight, zeros, scales, g_idx;  // i32 [K/8, N], f32 [G, N], f32 [G, N], i64 [K]
-  };
-  GptqDevicePlanes gptq_;  // GPU, GPTQ
+  GptqTensors gptq_;  // GPU, GPTQ
 };
 
 }  // namespace slmi::ops

@@ -1,0 +1,64 @@
+// GPTQ for a whole model: layer by layer, each calibrated on what the quantized layers before it give.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "slmi/base/json.h"
+#include "slmi/calib/calibration_rows.h"
+#include "slmi/calib/gptq_solver.h"
+#include "slmi/calib/weight_source.h"
+#include "slmi/formats/provenance.h"
+#include "slmi/model/open.h"
+
+namespace slmi::calib {
+
+/// One matrix in the table of errors. Errors are relative: the energy of the difference of the outputs over that of the
+/// outputs, sqrt(sum e H e^T / sum w H w^T).
+struct ModuleReport {
+  int64_t layer = 0;
+  std::string module;  // "q_proj"
+  int64_t n = 0, k = 0;
+  double error = 0, nearest_error = 0;  // of GPTQ, and of round-to-nearest
+  double damp = 0;
+  int64_t damp_raises = 0, dead_inputs = 0;
+};
+
+struct QuantizeOptions {
+  GptqOptions gptq;
+  ops::Compute compute = ops::Compute::F32;  // of the forward pass
+  at::Device device = at::kCPU;
+  int64_t keep_bytes = int64_t{1} << 30;  // activations of an ffn that are kept rather than computed twice
+  uint64_t max_shard_bytes = 5'000'000'000;
+  std::string tokenizer;                                      // as OpenOptions: "": the base's
+  std::function<void(int64_t done, int64_t total)> progress;  // groups of matrices, four a layer; may be empty
+  std::function<void(const ModuleReport&)> on_module;         // may be empty
+};
+
+struct QuantizeResult {
+  std::vector<ModuleReport> modules;
+  int64_t resumed_layers = 0;
+  uint64_t weight_bytes = 0;  // of the files written
+};
+
+/// The largest of 128, 64 and 32 that divides every row of the model's projections.
+/// @throws Error{Usage} naming the rows if none does.
+int64_t default_group_size(const formats::LlamaConfig& config);
+
+/// Writes `out`: model.safetensors (GPTQ's planes; embedding, norms and an untied head as f16), config.json,
+/// quantize_config.json, tokenizer files and template, slmi.json, and the table of errors as quantization.csv and
+/// .json. Inside a layer q/k/v, then o, then gate/up, then down are calibrated on the layer as quantized so far.
+/// Memory: one layer, the hidden states of all calibration tokens, and one group's Hessian.
+///
+/// Finished layers are kept in `out`/unfinished until the model is whole; a call with the same weights, rows and
+/// options goes on from them and gives the same bytes.
+/// @throws Error{Usage} for sizes that GPTQ cannot hold (all in one message), for an `out` that holds other files or an
+///         unfinished job with other options; what gptq_quantize throws; Error{Output}. After an error `out` holds no
+///         loadable model.
+QuantizeResult quantize_model(const model::ModelFiles& files, const WeightSource& weights, const CalibrationRows& rows,
+                              const formats::Provenance& provenance, const std::filesystem::path& out,
+                              const QuantizeOptions& options);
+
+}  // namespace slmi::calib

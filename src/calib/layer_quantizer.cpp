@@ -1,0 +1,186 @@
+// One layer: Hessians, solver, and the hidden states on; see the header.
+#include "layer_quantizer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "slmi/base/error.h"
+
+namespace slmi::calib {
+namespace {
+
+ops::LinearGroup& group_of(model::Llama::Block& block, GroupKind kind) {
+  switch (kind) {
+    case GroupKind::Qkv:
+      return block.qkv;
+    case GroupKind::Output:
+      return block.output;
+    case GroupKind::GateUp:
+      return block.gate_up;
+    case GroupKind::Down:
+      break;
+  }
+  return block.down;
+}
+
+constexpr GroupKind kAllGroups[] = {GroupKind::Qkv, GroupKind::Output, GroupKind::GateUp, GroupKind::Down};
+
+double relative(const std::vector<double>& errors, const std::vector<double>& energies, int64_t begin, int64_t end) {
+  const auto sum = [&](const std::vector<double>& v) {
+    return std::accumulate(v.begin() + begin, v.begin() + end, 0.0);
+  };
+  const double energy = sum(energies);
+  return energy > 0 ? std::sqrt(std::max(0.0, sum(errors)) / energy) : 0.0;
+}
+
+}  // namespace
+
+const SiteGroup& site_group(GroupKind kind) {
+  static const SiteGroup groups[] = {{"self_attn", {"q_proj", "k_proj", "v_proj"}},
+                                     {"self_attn", {"o_proj"}},
+                                     {"mlp", {"gate_proj", "up_proj"}},
+                                     {"mlp", {"down_proj"}}};
+  return groups[static_cast<size_t>(kind)];
+}
+
+std::string module_path(int64_t layer, GroupKind kind, const std::string& module) {
+  return fmt::format("model.layers.{}.{}.{}", layer, site_group(kind).parent, module);
+}
+
+LayerQuantizer::LayerQuantizer(std::shared_ptr<model::Llama> llama, const WeightSource& weights,
+                               const CalibrationRows& rows, const QuantizeOptions& options)
+    : llama_(std::move(llama)), weights_(weights), rows_(rows), options_(options) {
+  int64_t positions = 0;
+  for (const auto& batch : rows.batches) {
+    hidden_.push_back(llama_->embed(batch.tokens));
+    positions = std::max(positions, batch.num_positions);
+  }
+  llama_->reserve_positions(positions);
+}
+
+/// body(hidden state of a batch, its index, what a pass over it is given).
+template <class Body>
+void LayerQuantizer::each_batch(const Body& body) {
+  for (size_t i = 0; i < hidden_.size(); ++i) {
+    model::ForwardContext context;
+    context.positions = rows_.batches[i].positions;
+    context.plan = rows_.batches[i].plan;
+    body(hidden_[i], i, context);
+  }
+}
+
+LayerQuantizer::Result LayerQuantizer::quantize(int64_t layer, const std::function<void()>& group_done) {
+  const auto& config = llama_->config();
+  const int64_t attention_width = config.num_heads * config.head_dim;
+  Result result;
+  const auto calibrate = [&](GroupKind kind, int64_t k, const auto& inputs) {
+    Hessian hessian(k, options_.device);
+    each_batch([&](at::Tensor& hidden, size_t i, const model::ForwardContext& context) {
+      hessian.add(inputs(hidden, i, context));
+    });
+    solve(layer, kind, hessian, result);
+    group_done();
+  };
+  std::vector<at::Tensor> attention(hidden_.size()), activation(hidden_.size());
+  calibrate(GroupKind::Qkv, config.hidden_size,
+            [&](at::Tensor& hidden, size_t, const auto&) { return llama_->attention_input(layer, hidden); });
+  calibrate(GroupKind::Output, attention_width, [&](at::Tensor& hidden, size_t i, const auto& context) {
+    return attention[i] = llama_->attend(layer, hidden, context);
+  });
+  calibrate(GroupKind::GateUp, config.hidden_size, [&](at::Tensor& hidden, size_t i, const auto&) {
+    hidden = llama_->after_attention(layer, hidden, attention[i]);
+    attention[i].reset();
+    return llama_->mlp_input(layer, hidden);
+  });
+  const auto element = static_cast<int64_t>(c10::elementSize(llama_->compute_type()));
+  const bool keep = rows_.num_tokens * config.intermediate_size * element <= options_.keep_bytes;
+  calibrate(GroupKind::Down, config.intermediate_size, [&](at::Tensor& hidden, size_t i, const auto&) {
+    const at::Tensor x = llama_->activate(layer, hidden);
+    if (keep) activation[i] = x;
+    return x;
+  });
+  each_batch([&](at::Tensor& hidden, size_t i, const auto&) {
+    const at::Tensor x = keep ? activation[i] : llama_->activate(layer, hidden);
+    hidden = llama_->after_mlp(layer, hidden, x);
+    activation[i].reset();
+  });
+  forget_weights(layer);
+  return result;
+}
+
+void LayerQuantizer::solve(int64_t layer, GroupKind kind, const Hessian& hessian, Result& result) {
+  const auto& modules = site_group(kind).modules;
+  const std::string name = fmt::format("layer {}, {}", layer, fmt::join(modules, "/"));
+  std::vector<at::Tensor> weights;
+  for (const auto& module : modules)
+    weights.push_back(weights_(module_path(layer, kind, module) + ".weight").to(options_.device));
+  const GptqResult solved =
+      gptq_quantize(weights.size() == 1 ? weights[0] : at::cat(weights), hessian.finish(name), options_.gptq, name);
+  std::vector<ops::PackedMatrix> matrices;
+  int64_t row = 0;
+  for (size_t i = 0; i < modules.size(); ++i) {
+    const int64_t n = weights[i].size(0), end = row + n;
+    const std::string path = module_path(layer, kind, modules[i]);
+    auto planes = std::make_shared<const quant::GptqPlanes>(
+        quant::gptq_pack(rows_of(solved.codes, row, end), quant::GptqZeros::MinusOne));
+    matrices.push_back(ops::PackedMatrix::from_gptq(path + ".weight", planes));
+    result.planes[path] = std::move(planes);
+    ModuleReport report;
+    report.layer = layer;
+    report.module = modules[i];
+    report.n = n;
+    report.k = weights[i].size(1);
+    report.error = relative(solved.errors, solved.energies, row, end);
+    report.nearest_error = relative(solved.nearest_errors, solved.energies, row, end);
+    report.damp = solved.damp;
+    report.damp_raises = solved.damp_raises;
+    report.dead_inputs = solved.dead_inputs;
+    if (options_.on_module) options_.on_module(report);
+    result.reports.push_back(std::move(report));
+    row = end;
+  }
+  set_group(layer, kind, std::move(matrices));
+}
+
+void LayerQuantizer::set_group(int64_t layer, GroupKind kind, std::vector<ops::PackedMatrix> matrices) {
+  std::vector<ops::LinearSite> sites;
+  for (const auto& module : site_group(kind).modules) sites.push_back({layer, module});
+  for (auto& matrix : matrices) matrix = matrix.to(options_.device);
+  auto& group = group_of(llama_->blocks()[static_cast<size_t>(layer)], kind);
+  group = ops::LinearGroup(std::move(matrices), std::move(sites), options_.compute, ops::Residency::Resident);
+  group.detach();
+}
+
+void LayerQuantizer::forget_weights(int64_t layer) {
+  for (const GroupKind kind : kAllGroups) group_of(llama_->blocks()[static_cast<size_t>(layer)], kind) = {};
+}
+
+void LayerQuantizer::pass_through(int64_t layer, const FinishedLayer& finished) {
+  for (const GroupKind kind : kAllGroups) {
+    std::vector<ops::PackedMatrix> matrices;
+    for (const auto& module : site_group(kind).modules) {
+      const std::string path = module_path(layer, kind, module);
+      const auto found = finished.planes.find(path);
+      require(found != finished.planes.end(), ErrorKind::Input, "{}: no layer '{}'; remove the file to make it again",
+              finished.file->source(), path);
+      formats::StoredTensor stored;
+      stored.name = path + ".weight";
+      stored.format = quant::WeightFormat::GPTQ;
+      stored.shape = {found->second->n, found->second->k};
+      stored.bytes = found->second->qweight;
+      stored.owner = finished.file;
+      stored.gptq = found->second;
+      matrices.push_back(ops::PackedMatrix::from_stored(std::move(stored)));
+    }
+    set_group(layer, kind, std::move(matrices));
+  }
+  // By the same steps as in quantize(): the bits are then the same.
+  each_batch([&](at::Tensor& hidden, size_t, const model::ForwardContext& context) {
+    hidden = llama_->after_attention(layer, hidden, llama_->attend(layer, hidden, context));
+    hidden = llama_->after_mlp(layer, hidden, llama_->activate(layer, hidden));
+  });
+  forget_weights(layer);
+}
+
+}  // namespace slmi::calib

@@ -1,0 +1,56 @@
+// Quantizes one layer of a model on all calibration tokens, and carries their hidden states through it.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "slmi/calib/gptq_model.h"
+#include "slmi/calib/hessian.h"
+#include "slmi/model/llama.h"
+#include "unfinished.h"
+
+namespace slmi::calib {
+
+/// Matrices that share an input.
+struct SiteGroup {
+  const char* parent;                // "self_attn"
+  std::vector<std::string> modules;  // "q_proj", ...
+};
+enum class GroupKind { Qkv, Output, GateUp, Down };
+inline constexpr int64_t kGroupsPerLayer = 4;
+const SiteGroup& site_group(GroupKind kind);
+/// "model.layers.3.self_attn.q_proj".
+std::string module_path(int64_t layer, GroupKind kind, const std::string& module);
+
+/// Holds a model without block weights and the hidden states before the next layer.
+class LayerQuantizer {
+ public:
+  /// Embeds all tokens. `weights`, `rows` and `options` must outlive this.
+  LayerQuantizer(std::shared_ptr<model::Llama> llama, const WeightSource& weights, const CalibrationRows& rows,
+                 const QuantizeOptions& options);
+
+  struct Result {
+    std::map<std::string, std::shared_ptr<const quant::GptqPlanes>> planes;  // by module path
+    std::vector<ModuleReport> reports;
+  };
+  /// Layers come in order, each by one of these two. `group_done` is called four times.
+  Result quantize(int64_t layer, const std::function<void()>& group_done);
+  void pass_through(int64_t layer, const FinishedLayer& finished);
+
+ private:
+  void solve(int64_t layer, GroupKind kind, const Hessian& hessian, Result& result);
+  void set_group(int64_t layer, GroupKind kind, std::vector<ops::PackedMatrix> matrices);
+  void forget_weights(int64_t layer);
+  template <class Body>
+  void each_batch(const Body& body);
+
+  std::shared_ptr<model::Llama> llama_;
+  const WeightSource& weights_;
+  const CalibrationRows& rows_;
+  const QuantizeOptions& options_;
+  std::vector<at::Tensor> hidden_;  // f32 [T, D] a batch: before the layer, inside it after attention
+};
+
+}  // namespace slmi::calib

@@ -1,0 +1,71 @@
+// What `slmi quantize --gptq` and `--nf4` can be told, and the runs themselves.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "runtime.h"
+#include "slmi/config/config.h"
+
+namespace slmi::cli {
+
+/// From where to where.
+struct QuantizeTarget {
+  std::string model_path, out;
+  std::string text_field = "text", answer_field = "answer";  // of calibration rows
+  ModelFlags model;
+};
+
+/// What only these two forms know.
+struct GptqFlags {
+  bool double_quant = true;
+  int64_t group_size = 0;
+  bool act_order = false;
+  bool group_aware = true;
+  double damp = 0.05, damp_step = 0.01, max_damp = 0.5;
+  std::vector<std::string> calibration;
+  int64_t calibration_rows = 128;
+  int64_t calibration_tokens = 256;
+  int64_t micro_tokens = 4096;
+  double max_shard_gb = 5.0;
+
+  template <class V>
+  static void fields(V&& field) {
+    using namespace config;
+    using T = GptqFlags;
+    field("group_size", &T::group_size, Group{"GPTQ"}, AtLeast{-1}, Synonyms{"groupsize", "q-group-size"},
+          DefaultText{"the largest of 128, 64, 32 that divides every row"},
+          "Inputs that share a scale: 32, 64 or 128; -1: all of a row");
+    field("act_order", &T::act_order, Synonyms{"desc-act"},
+          "Quantize columns by falling activation; more exact, but slower kernels where it is used");
+    field("group_aware", &T::group_aware, Synonyms{"act-group-aware"},
+          "Order groups, and columns inside them, by activation: costs nothing where the model is used");
+    field("damp", &T::damp, Range{1e-6, 1}, Synonyms{"damp-percent"},
+          "Added to the Hessian's diagonal, as a share of its mean");
+    field("damp_step", &T::damp_step, Range{1e-6, 1}, Synonyms{"damp-auto-increment"},
+          "Added to that share each time the factorization fails");
+    field("max_damp", &T::max_damp, Range{1e-6, 1}, "Where to give up, with an error");
+    field("calibration", &T::calibration, Metavar{"FILE"}, DefaultText{"the rows that a run was trained on"},
+          Synonyms{"dataset", "calibration-dataset"}, "Rows to calibrate on, JSONL; may be repeated");
+    field("calibration_rows", &T::calibration_rows, AtLeast{1}, Synonyms{"num-samples", "nsamples"},
+          "Rows taken, spread evenly over the files");
+    field("calibration_tokens", &T::calibration_tokens, AtLeast{1}, Synonyms{"seqlen", "max-seq-len"},
+          "Longest row in tokens; the rest of a row is left out");
+    field("micro_tokens", &T::micro_tokens, AtLeast{16}, Synonyms{"batch-size"}, "Tokens computed at once");
+    field("double_quant", &T::double_quant, Group{"NF4"}, Synonyms{"bnb-4bit-use-double-quant"},
+          "Quantize the scales as well: 4.127 bits a weight instead of 4.5");
+    field("max_shard_gb", &T::max_shard_gb, Group{"Files"}, Above{0}, Synonyms{"max-shard-size"},
+          "Largest weight file, in units of 10^9 bytes");
+  }
+  void check(std::vector<std::string>& problems) const;
+};
+
+void run_quantize_gptq(const QuantizeTarget& target, const GptqFlags& flags, Runtime& rt);
+void run_quantize_nf4(const QuantizeTarget& target, const GptqFlags& flags, Runtime& rt);
+
+/// The model, its files opened, notes printed.
+model::ModelFiles open_to_quantize(const QuantizeTarget& target, Runtime& rt);
+/// slmi.json of the result; an adapter lengthens the lineage, as in slmi merge. `how` for Provenance::quantization.
+formats::Provenance quantized_provenance(const model::ModelFiles& files, const std::string& how, const Runtime& rt);
+
+}  // namespace slmi::cli

@@ -1,0 +1,137 @@
+// slmi quantize --gptq as a user runs it: a directory that works, and errors that say what to do.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "../formats/tiny_model.h"
+#include "slmi/quant/nf4.h"
+#include "support.h"
+
+namespace slmi::cli::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+class QuantizeGptq : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    formats::LlamaConfig config;
+    config.hidden_size = 32;
+    config.intermediate_size = 64;
+    config.num_layers = 2;
+    config.num_heads = config.num_kv_heads = 4;
+    config.head_dim = 8;
+    config.vocab_size = 96;
+    config.max_position_embeddings = 512;
+    config.bos_token_id = 1;
+    config.eos_token_ids = {2};
+    config.tie_word_embeddings = true;
+    formats::TinyModel(config).write_directory(dir_ / "model");
+    write_text(dir_ / "model/tokenizer.json", tiny_tokenizer_json());
+    std::string rows;
+    for (int i = 0; i < 20; ++i)
+      rows += "{\"text\": \"play song number " + std::to_string(37 * i) + " now\", \"answer\": \"music\"}\n";
+    write_text(dir_ / "rows.jsonl", rows);
+  }
+  Outcome quantize(const std::string& more) {
+    return run("slmi quantize --gptq --threads 1 --compute f32 --model model --calibration rows.jsonl " + more,
+               dir_.path());
+  }
+  TemporaryDirectory dir_;
+};
+
+TEST_F(QuantizeGptq, MakesAModelThatAnswersAndThatInspectKnows) {
+  const Outcome got = quantize("--out q");
+  ASSERT_EQ(got.code, 0) << got.err;
+  EXPECT_THAT(got.err, HasSubstr("calibrating on 20 rows"));
+  EXPECT_THAT(got.err, HasSubstr("groups of 32"));
+  EXPECT_THAT(got.out, HasSubstr("quantized 14 matrices"));
+  EXPECT_THAT(got.out, HasSubstr("q/quantization.csv"));
+  for (const char* file : {"config.json", "quantize_config.json", "tokenizer.json", "tokenizer_config.json",
+                           "slmi.json", "model.safetensors", "quantization.json"})
+    EXPECT_TRUE(fs::exists(dir_ / "q" / file)) << file;
+  const Json config = read_json_file((dir_ / "q/config.json").string());
+  EXPECT_EQ(config.at("torch_dtype"), "float16");
+  EXPECT_EQ(config.at("quantization_config"), read_json_file((dir_ / "q/quantize_config.json").string()));
+  EXPECT_EQ(config.at("quantization_config").at("meta").at("act_group_aware"), true);
+  const Json made = read_json_file((dir_ / "q/slmi.json").string());
+  EXPECT_THAT(made.at("quantization").get<std::string>(), HasSubstr("gptq, 4 bits, groups of 32"));
+  EXPECT_EQ(made.at("calibration_hash").get<std::string>().size(), 64u);
+
+  const Outcome seen = run("slmi inspect q --values", dir_.path());
+  EXPECT_EQ(seen.code, 0) << seen.out << seen.err;
+  EXPECT_THAT(seen.out, HasSubstr("GPTQ"));
+  EXPECT_THAT(seen.out, HasSubstr("group_size"));
+  const Outcome answer = run("slmi predict --threads 1 --model q --max-new-tokens 4 'play a song'", dir_.path());
+  EXPECT_EQ(answer.code, 0) << answer.err;
+}
+
+TEST_F(QuantizeGptq, GivesTheSameBytesAgain) {
+  ASSERT_EQ(quantize("--out a --act-order").code, 0);
+  ASSERT_EQ(quantize("--out b --act-order").code, 0);
+  for (const char* file : {"model.safetensors", "config.json", "quantization.csv"})
+    EXPECT_EQ(read_text(dir_ / "a" / file), read_text(dir_ / "b" / file)) << file;
+  const Json config = read_json_file((dir_ / "a/quantize_config.json").string());
+  EXPECT_EQ(config.at("desc_act"), true);
+  EXPECT_EQ(config.at("meta").at("act_group_aware"), false);
+}
+
+void expect_usage(const Outcome& got, int code, const std::vector<std::string>& parts) {
+  EXPECT_EQ(got.code, code) << got.out << got.err;
+  for (const auto& part : parts) EXPECT_THAT(got.err, HasSubstr(part));
+}
+
+TEST_F(QuantizeGptq, MistakesAreNamed) {
+  expect_usage(run("slmi quantize --gptq --model model --out q", dir_.path()), 2,
+               {"no calibration rows", "--calibration FILE"});
+  expect_usage(run("slmi quantize --model model --out q", dir_.path()), 2, {"--gptq"});
+  expect_usage(quantize("--out q --group-size 48"), 2, {"group_size = 48; expected 32, 64, 128 or -1"});
+  expect_usage(quantize("--out q --group-size 64"), 2, {"q_proj has rows of 32", "groups of 64"});
+  expect_usage(quantize("--out q --damp 0.9"), 2, {"damp = 0.9 is above max_damp = 0.5"});
+  expect_usage(quantize("--out model"), 2, {"it is what is quantized"});
+  expect_usage(quantize("--out q --desc-act"), 2, {"did you mean --act-order?"});
+  write_text(dir_ / "empty.jsonl", "");
+  expect_usage(run("slmi quantize --gptq --model model --out q --calibration empty.jsonl", dir_.path()), 3,
+               {"empty.jsonl"});
+  write_tiny_base(dir_ / "odd");
+  expect_usage(run("slmi quantize --gptq --model odd --out q --calibration rows.jsonl", dir_.path()), 2,
+               {"gate_proj is [80, 32]: GPTQ needs multiples of 32"});
+  EXPECT_FALSE(fs::exists(dir_ / "q"));
+}
+
+TEST_F(QuantizeGptq, Nf4MakesAModelOfTheValuesThatTrainingOnNf4Sees) {
+  const Outcome got = run("slmi quantize --nf4 --model model --out n", dir_.path());
+  ASSERT_EQ(got.code, 0) << got.err;
+  EXPECT_THAT(got.out, HasSubstr("quantized 14 matrices to NF4"));
+  const Json config = read_json_file((dir_ / "n/config.json").string());
+  EXPECT_EQ(config.at("quantization_config").at("quant_method"), "bitsandbytes");
+  const auto base = formats::Checkpoint::open(dir_ / "model"), made = formats::Checkpoint::open(dir_ / "n");
+  EXPECT_EQ(made->fingerprint(), base->fingerprint());
+  for (const auto& name : base->names()) {
+    if (!name.ends_with("_proj.weight")) continue;
+    const auto stored = base->tensor(name);
+    const auto want = quant::nf4_quantize(formats::to_floats(stored), stored.shape[0], stored.shape[1]);
+    const auto got_matrix = made->tensor(name);
+    ASSERT_NE(got_matrix.nf4, nullptr) << name;
+    EXPECT_EQ(got_matrix.nf4->codes, want.codes) << name;
+    EXPECT_EQ(got_matrix.nf4->offset, want.offset) << name;
+  }
+  const Outcome seen = run("slmi inspect n --values", dir_.path());
+  EXPECT_EQ(seen.code, 0) << seen.out << seen.err;
+  EXPECT_THAT(seen.out, HasSubstr("NF4"));
+  EXPECT_EQ(run("slmi predict --threads 1 --model n --max-new-tokens 4 'play a song'", dir_.path()).code, 0);
+  EXPECT_EQ(run("slmi quantize --nf4 --no-double-quant --model model --out p", dir_.path()).code, 0);
+  EXPECT_TRUE(
+      formats::Checkpoint::open(dir_ / "p")->tensor("model.layers.0.mlp.up_proj.weight").nf4->absmax_codes.empty());
+}
+
+TEST_F(QuantizeGptq, AWrittenModelThatLacksAPieceIsRefused) {
+  ASSERT_EQ(quantize("--out q").code, 0);
+  Json config = read_json_file((dir_ / "q/config.json").string());
+  config.erase("quantization_config");
+  write_text(dir_ / "q/config.json", config.dump());
+  fs::remove(dir_ / "q/quantize_config.json");
+  expect_usage(run("slmi predict --model q 'play'", dir_.path()), 3, {"quantize_config.json", "quantization_config"});
+}
+
+}  // namespace
+}  // namespace slmi::cli::testing
