@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <map>
 
 #include "slmi/base/error.h"
 #include "slmi/base/half.h"
@@ -74,30 +73,10 @@ void write_tokenizer(const model::ModelFiles& files, const fs::path& out, const 
           files.prompts->tokenizer().source(), files.prompts->tokenizer().hash());
 }
 
-WeightSource weights_of(const model::ModelFiles& files) {
-  const auto checkpoint = files.checkpoint;
-  const WeightSource base = [checkpoint](const std::string& name) {
-    const auto matrix = ops::PackedMatrix::from_stored(checkpoint->tensor(name));
-    at::Tensor out = at::empty({matrix.n(), matrix.k()}, at::kFloat);
-    matrix.dequantize_into(out);
-    matrix.page_out();
-    return out;
-  };
-  if (files.adapter_path.empty()) return base;
-  const auto adapter = formats::PeftAdapter::open(files.adapter_path);
-  const auto lora =
-      std::make_shared<const model::Lora>(model::Lora::from_adapter(checkpoint->config(), adapter, at::kCPU));
-  std::map<std::string, const model::Lora::Slot*> slots;
-  for (const auto& slot : lora->slots()) {
-    const auto path = formats::llama_module_path(formats::parse_llama_module(slot.module));
-    slots[fmt::format("model.layers.{}.{}.weight", slot.layer, path)] = &slot;
-  }
-  return [base, lora, slots = std::move(slots)](const std::string& name) {
-    const at::Tensor values = base(name);
-    const auto found = slots.find(name);
-    if (found == slots.end()) return values;
-    const auto pair = lora->pair(found->second->layer, found->second->module);
-    return at::addmm(values, pair.b, pair.a, 1.0, pair.scale);
+WeightSource weights_of(const model::MergedWeights& weights) {
+  return [&weights](const std::string& name) {
+    const model::MergedTensor tensor = weights.tensor(name);
+    return tensor.rows(0, tensor.n());
   };
 }
 

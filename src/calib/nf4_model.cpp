@@ -35,6 +35,7 @@ Nf4ModelResult write_nf4_model(const model::ModelFiles& files, const WeightSourc
   slmi::create_directories(out);
   std::error_code ignored;
   fs::remove(out / "config.json", ignored);
+  for (const char* table : {"quantization.csv", "quantization.json"}) fs::remove(out / table, ignored);  // of GPTQ
   formats::write_provenance(out, provenance);
 
   const auto expected = formats::expected_tensors(files.checkpoint->config());

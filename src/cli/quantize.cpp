@@ -9,9 +9,8 @@ namespace {
 
 void run_quantize(const QuantizeConfig& config, Runtime& rt) {
   if (config.gguf) return run_quantize_gguf(config, rt);
-  const QuantizeTarget target{config.model_path, config.out, config.text_field, config.answer_field, config.model};
-  if (config.gptq) return run_quantize_gptq(target, config.gptq_flags, rt);
-  run_quantize_nf4(target, config.gptq_flags, rt);
+  if (config.gptq) return run_quantize_gptq(config, rt);
+  run_quantize_nf4(config, rt);
 }
 
 }  // namespace

@@ -67,7 +67,8 @@ struct QuantizeConfig {
   }
 };
 
-/// `slmi quantize --gguf`.
 void run_quantize_gguf(const QuantizeConfig& config, Runtime& rt);
+void run_quantize_gptq(const QuantizeConfig& config, Runtime& rt);
+void run_quantize_nf4(const QuantizeConfig& config, Runtime& rt);
 
 }  // namespace slmi::cli

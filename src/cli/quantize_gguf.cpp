@@ -1,15 +1,12 @@
 // slmi quantize --gguf: writes the file, reads it again, and lets it answer beside the model that it was made of.
-#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <map>
 
-#include "quantize_config.h"
+#include "quantize_drift.h"
 #include "slmi/base/atomic_file.h"
-#include "slmi/eval/drift.h"
 #include "slmi/formats/gguf_adapter.h"
 #include "slmi/text/ollama_modelfile.h"
-#include "stage_progress.h"
 
 namespace slmi::cli {
 namespace {
@@ -39,20 +36,18 @@ class GgufJob {
       : config_(config), rt_(rt), out_(config.out), stages_(rt, "run the same command again") {
     type_ = quant::parse_file_type(config.type);
     for (const auto& text : config.tensor_type) overrides_.push_back(quant::parse_type_override(text));
-    open_ = open_options(config.model);
-    files_ = model::open_files(config.model_path, open_);
-    if (!files_.note.empty()) rt.err << "note: " << files_.note << "\n";
+    source_ = open_source(config, rt);
   }
 
   void write_adapter() {
-    require(!files_.adapter_path.empty(), ErrorKind::Usage,
+    require(!source_.files.adapter_path.empty(), ErrorKind::Usage,
             "--adapter-only: {} holds no adapter; give a run or an adapter directory", config_.model_path);
-    const model::MergedWeights weights(files_, model::MergeOnto::Auto);
-    const auto adapter = formats::PeftAdapter::open(files_.adapter_path);
+    const model::MergedWeights weights(source_.files, model::MergeOnto::Auto);
+    const auto adapter = formats::PeftAdapter::open(source_.files.adapter_path);
     auto provenance = weights.provenance(rt_.command_line);
-    provenance.base = files_.base;  // the one that it goes onto
+    provenance.base = source_.files.base;  // the one that it goes onto
     const std::string name = config_.name.empty() ? out_.stem().string() : config_.name;
-    formats::write_gguf_adapter(out_, adapter, files_.checkpoint->config(), name, provenance);
+    formats::write_gguf_adapter(out_, adapter, source_.files.checkpoint->config(), name, provenance);
     rt_.out << fmt::format("wrote {}: {} pairs of rank {}, {}\n\nnext:\n  llama-cli -m BASE.gguf --lora {} ...\n",
                            out_.string(), adapter.pairs().size(), adapter.config().r, format_bytes(fs::file_size(out_)),
                            shell_quoted(out_.string()));
@@ -60,26 +55,24 @@ class GgufJob {
 
   void write_model() {
     {
-      const model::MergedWeights weights(files_, config_.onto);
+      const model::MergedWeights weights(source_.files, config_.onto);
       quantized_base_ = weights.quantized_base();
       merge_base_ = weights.merge_base();
       model::GgufExportOptions options{out_, type_, overrides_, config_.name, rt_.command_line, {}};
       options.progress = [&](int64_t done, int64_t total) { stages_.update("quantize", "weights", done, total); };
-      result_ = model::export_gguf(files_, weights, options);
-      errors_ = model::verify_gguf(out_, files_, weights, [&](int64_t done, int64_t total) {
+      result_ = model::export_gguf(source_.files, weights, options);
+      errors_ = model::verify_gguf(out_, source_.files, weights, [&](int64_t done, int64_t total) {
         stages_.update("read again", "weights", done, total);
       });
       stages_.finish();
     }
     write_file_atomically(beside(out_, ".Modelfile"),
-                          text::ollama_modelfile(*files_.prompts, out_.filename().string()));
+                          text::ollama_modelfile(*source_.files.prompts, out_.filename().string()));
     print_result();
-    measure_drift();
+    drift_ = measure_drift(config_, source_, quantized_base_, stages_, rt_);
     write_report();
     print_next();
-    if (drift_ && drift_->drop_points() > config_.max_drop)
-      fail(ErrorKind::Findings, "exact match fell by {:.2f} points on {} rows; --max-drop allows {:g} ({} is written)",
-           drift_->drop_points(), drift_->rows, config_.max_drop, out_.string());
+    check_drop(drift_, config_);
   }
 
  private:
@@ -101,50 +94,14 @@ class GgufJob {
         rt_.out << fmt::format("  note: {} lost much: relative error {:.3g}\n", e.name, e.relative_rmse);
   }
 
-  /// Rows to compare on; no files, with a line for the user, where there are none.
-  eval::RowSource drift_rows() const {
-    eval::RowSource rows{
-        {config_.val.begin(), config_.val.end()}, config_.text_field, config_.answer_field, config_.rows};
-    if (config_.rows == 0) rows.files.clear();
-    if (config_.rows == 0 || !rows.files.empty()) return rows;
-    if (files_.kind == model::PathKind::Run) {
-      const auto own = model::validation_rows(files_.path);
-      std::error_code error;
-      const bool there =
-          std::ranges::all_of(own.files, [&](const auto& file) { return fs::is_regular_file(file, error); });
-      if (there) rows = {own.files, own.text_field, own.answer_field, config_.rows};
-    }
-    if (rows.files.empty())
-      rt_.out << "drift: not measured; name rows with --val FILE.jsonl (a run's own are taken where they are still "
-                 "there)\n";
-    return rows;
-  }
-
-  void measure_drift() {
-    eval::DriftOptions options;
-    options.rows = drift_rows();
-    if (options.rows.files.empty()) return;
-    options.before = config_.model_path;
-    options.after = out_;
-    options.open_before = open_;
-    options.answer_form = config_.answer_form;
-    drift_ = eval::measure_drift(options, stages_.hooks());
-    stages_.finish();
-    rt_.out << eval::drift_text(*drift_);
-    if (quantized_base_)
-      rt_.out << fmt::format(
-          "  a lower bound: the base {} was published in {} already; what that cost is not in these figures\n",
-          files_.base_path.string(), files_.checkpoint->formats_text());
-  }
-
   void write_report() const {
     Json tensors = Json::array();
     for (const auto& e : errors_) tensors.push_back(to_json(e));
     const Json report = {{"schema", 1},
                          {"command", rt_.command_line},
                          {"model", config_.model_path},
-                         {"base", files_.base_path.string()},
-                         {"base_formats", files_.checkpoint->formats_text()},
+                         {"base", source_.files.base_path.string()},
+                         {"base_formats", source_.files.checkpoint->formats_text()},
                          {"merge_base", merge_base_},
                          {"file", out_.string()},
                          {"file_bytes", result_.file_bytes},
@@ -170,8 +127,7 @@ class GgufJob {
   StageProgress stages_;
   quant::FileType type_ = quant::FileType::Q4_K_M;
   std::vector<quant::TypeOverride> overrides_;
-  model::OpenOptions open_;
-  model::ModelFiles files_;
+  QuantizeSource source_;
   bool quantized_base_ = false;
   std::string merge_base_;
   model::GgufExportResult result_;

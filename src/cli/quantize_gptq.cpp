@@ -1,5 +1,5 @@
 // slmi quantize --gptq: a model and calibration rows in, a GPTQ directory out. No arithmetic here.
-#include "quantize_gptq.h"
+#include "quantize_directory.h"
 
 #include <algorithm>
 #include <csignal>
@@ -17,20 +17,21 @@ namespace {
 namespace fs = std::filesystem;
 
 /// The rows named, else those that the run was trained on.
-data::RowSet calibration_set(const QuantizeTarget& target, const GptqFlags& flags, const model::ModelFiles& files) {
-  model::TrainingRows rows{
-      {flags.calibration.begin(), flags.calibration.end()}, target.text_field, target.answer_field};
+data::RowSet calibration_set(const QuantizeConfig& config, const model::ModelFiles& files) {
+  model::TrainingRows rows{{config.gptq_flags.calibration.begin(), config.gptq_flags.calibration.end()},
+                           config.text_field,
+                           config.answer_field};
   if (rows.files.empty() && files.kind == model::PathKind::Run) {
     rows = model::training_rows(files.path);
     const auto missing =
         std::find_if(rows.files.begin(), rows.files.end(), [](const auto& f) { return !fs::exists(f); });
     require(missing == rows.files.end(), ErrorKind::Input,
             "{}: the run {} was trained on it, and it is not here; name rows with --calibration FILE",
-            missing == rows.files.end() ? "" : missing->string(), target.model_path);
+            missing == rows.files.end() ? "" : missing->string(), config.model_path);
   }
   require(!rows.files.empty(), ErrorKind::Usage,
           "no calibration rows: {} says of none that it was trained on; name some with --calibration FILE",
-          target.model_path);
+          config.model_path);
   data::ReadOptions options;
   options.text_field = rows.text_field;
   options.answer_field = rows.answer_field;
@@ -52,22 +53,22 @@ data::EncodedDataset encode_some(data::RowSet set, int64_t wanted, const text::P
   return data::EncodedDataset::encode(set, prompts, encode);
 }
 
-calib::QuantizeOptions options_of(const QuantizeTarget& target, const GptqFlags& flags,
-                                  const model::ModelFiles& files) {
+calib::QuantizeOptions options_of(const QuantizeConfig& config, const QuantizeSource& source) {
   using calib::ColumnOrder;
+  const GptqFlags& flags = config.gptq_flags;
   calib::QuantizeOptions out;
   out.gptq.group_size =
-      flags.group_size != 0 ? flags.group_size : calib::default_group_size(files.checkpoint->config());
+      flags.group_size != 0 ? flags.group_size : calib::default_group_size(source.files.checkpoint->config());
   out.gptq.order = flags.act_order     ? ColumnOrder::ActOrder
                    : flags.group_aware ? ColumnOrder::GroupAware
                                        : ColumnOrder::AsStored;
   out.gptq.damp = flags.damp;
   out.gptq.damp_step = flags.damp_step;
   out.gptq.max_damp = flags.max_damp;
-  out.device = choose_device(target.model.device);
-  out.compute = choose_compute(target.model.compute, out.device);
+  out.device = source.open.load.device;
+  out.compute = source.open.load.policy.compute;
   out.max_shard_bytes = static_cast<uint64_t>(flags.max_shard_gb * 1e9);
-  out.tokenizer = target.model.tokenizer;
+  out.tokenizer = config.model.tokenizer;
   return out;
 }
 
@@ -77,6 +78,34 @@ std::string described(const calib::GptqOptions& options) {
                                                                         : "columns as stored";
   return fmt::format("gptq, 4 bits, groups of {}, {}", options.group_size, order);
 }
+
+/// A live line for the groups of matrices, and the check for a signal at each of them.
+class GroupProgress {
+ public:
+  /// Sets the hooks of `options`; must live as long as they are called.
+  GroupProgress(Runtime& rt, const std::string& out, calib::QuantizeOptions& options) {
+    options.on_module = [this, &rt](const calib::ModuleReport& report) {
+      last_ = fmt::format("layer {} {} error {:.4f}", report.layer, report.module, report.error);
+      if (report.damp_raises > 0)
+        rt.err << fmt::format("\nlayer {} {}: Hessian not positive definite; damping raised to {:g}\n", report.layer,
+                              report.module, report.damp);
+    };
+    options.progress = [this, &rt, out](int64_t done, int64_t total) {
+      if (rt.signal != 0)
+        fail(rt.signal == SIGINT ? ErrorKind::Interrupted : ErrorKind::Terminated,
+             "stopped; the layers that are finished are kept in {}: run the same command again", out);
+      if (!progress_) progress_.emplace("gptq", "groups", total);
+      progress_->update(done, last_);
+    };
+  }
+  void finish() {
+    if (progress_) progress_->finish();
+  }
+
+ private:
+  std::optional<Progress> progress_;
+  std::string last_;
+};
 
 /// The worst modules, and what the user should know of the damping.
 void print_summary(const calib::QuantizeResult& result, const std::string& out, Runtime& rt) {
@@ -110,41 +139,28 @@ void GptqFlags::check(std::vector<std::string>& problems) const {
   if (damp > max_damp) problems.push_back(fmt::format("damp = {:g} is above max_damp = {:g}", damp, max_damp));
 }
 
-void run_quantize_gptq(const QuantizeTarget& target, const GptqFlags& flags, Runtime& rt) {
-  choose_threads(target.model.threads);
-  const model::ModelFiles files = open_to_quantize(target, rt);
-  calib::QuantizeOptions options = options_of(target, flags, files);
-  const auto encoded = encode_some(calibration_set(target, flags, files), flags.calibration_rows, *files.prompts);
+void run_quantize_gptq(const QuantizeConfig& config, Runtime& rt) {
+  choose_threads(config.model.threads);
+  const QuantizeSource source = open_source(config, rt);
+  const GptqFlags& flags = config.gptq_flags;
+  calib::QuantizeOptions options = options_of(config, source);
+  const model::MergedWeights weights(source.files, config.onto);
+  const auto encoded =
+      encode_some(calibration_set(config, source.files), flags.calibration_rows, *source.files.prompts);
   const calib::CalibrationRows rows = calib::take_calibration_rows(
       encoded, {flags.calibration_rows, flags.calibration_tokens, flags.micro_tokens}, options.device);
   rt.err << fmt::format("calibrating on {} rows, {} tokens{}; groups of {}; {} on {}\n", rows.num_rows, rows.num_tokens,
                         rows.num_cut > 0 ? fmt::format(" ({} rows cut)", rows.num_cut) : "", options.gptq.group_size,
                         ops::name(options.compute), options.device.str());
-  std::optional<Progress> progress;
-  calib::ModuleReport last;
-  options.on_module = [&](const calib::ModuleReport& report) {
-    last = report;
-    if (report.damp_raises > 0)
-      rt.err << fmt::format("\nlayer {} {}: Hessian not positive definite; damping raised to {:g}\n", report.layer,
-                            report.module, report.damp);
-  };
-  options.progress = [&](int64_t done, int64_t total) {
-    if (rt.signal != 0)
-      fail(rt.signal == SIGINT ? ErrorKind::Interrupted : ErrorKind::Terminated,
-           "stopped; the layers that are finished are kept in {}: run the same command again", target.out);
-    if (!progress) progress.emplace("gptq", "groups", total);
-    progress->update(
-        done, last.module.empty() ? "" : fmt::format("layer {} {} error {:.4f}", last.layer, last.module, last.error));
-  };
-  formats::Provenance provenance = quantized_provenance(files, described(options.gptq), rt);
+  GroupProgress progress(rt, config.out, options);
+  formats::Provenance provenance = weights.provenance(rt.command_line);
+  provenance.quantization = described(options.gptq);
   provenance.calibration_hash = rows.hash;
-  const auto result = calib::quantize_model(files, calib::weights_of(files), rows, provenance, target.out, options);
-  if (progress) progress->finish();
-  print_summary(result, target.out, rt);
-  const std::string shown = shell_quoted(target.out);
-  rt.out << fmt::format(
-      "\nnext:\n  slmi inspect {}\n  slmi eval --model before={} --model gptq={} --data TEST.jsonl --out {}\n", shown,
-      shell_quoted(target.model_path), shown, shell_quoted(target.out + "-eval"));
+  const auto result =
+      calib::quantize_model(source.files, calib::weights_of(weights), rows, provenance, config.out, options);
+  progress.finish();
+  print_summary(result, config.out, rt);
+  finish_directory(config, source, weights, rt);
 }
 
 }  // namespace slmi::cli

@@ -1,20 +1,12 @@
-// What `slmi quantize --gptq` and `--nf4` can be told, and the runs themselves.
+// What `slmi quantize --gptq` and `--nf4` can be told, beside what every form knows.
 #pragma once
 
 #include <string>
 #include <vector>
 
-#include "runtime.h"
 #include "slmi/config/config.h"
 
 namespace slmi::cli {
-
-/// From where to where.
-struct QuantizeTarget {
-  std::string model_path, out;
-  std::string text_field = "text", answer_field = "answer";  // of calibration rows
-  ModelFlags model;
-};
 
 /// What only these two forms know.
 struct GptqFlags {
@@ -59,13 +51,5 @@ struct GptqFlags {
   }
   void check(std::vector<std::string>& problems) const;
 };
-
-void run_quantize_gptq(const QuantizeTarget& target, const GptqFlags& flags, Runtime& rt);
-void run_quantize_nf4(const QuantizeTarget& target, const GptqFlags& flags, Runtime& rt);
-
-/// The model, its files opened, notes printed.
-model::ModelFiles open_to_quantize(const QuantizeTarget& target, Runtime& rt);
-/// slmi.json of the result; an adapter lengthens the lineage, as in slmi merge. `how` for Provenance::quantization.
-formats::Provenance quantized_provenance(const model::ModelFiles& files, const std::string& how, const Runtime& rt);
 
 }  // namespace slmi::cli

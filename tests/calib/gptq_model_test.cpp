@@ -41,7 +41,8 @@ class GptqModel : public testing::Test {
   }
 
   QuantizeResult quantize(const std::string& out) {
-    return quantize_model(files_, weights_of(files_), rows_, model::provenance_of(files_, "test"), dir_ / out,
+    const model::MergedWeights weights(files_, model::MergeOnto::Auto);
+    return quantize_model(files_, weights_of(weights), rows_, model::provenance_of(files_, "test"), dir_ / out,
                           options_);
   }
 
@@ -220,7 +221,8 @@ TEST_F(GptqModel, SizesThatGptqCannotHoldAreNamedTogether) {
 
 /// One weight of the three matrices that share an input.
 TEST_F(GptqModel, WeightsThatAreNoNumbersNameTheLayer) {
-  const WeightSource good = weights_of(files_);
+  const model::MergedWeights weights(files_, model::MergeOnto::Auto);
+  const WeightSource good = weights_of(weights);
   const WeightSource broken = [&](const std::string& name) {
     const at::Tensor w = good(name);
     if (name == "model.layers.0.self_attn.v_proj.weight") w[0][0] = std::numeric_limits<float>::quiet_NaN();

@@ -1,6 +1,7 @@
-// For tools/check-gptq: logits of a model at every position of rows of ids, as raw f32.
+// For tools/check-gptq and tools/check-nf4: what slmi reads out of a model directory, as raw f32.
 //
 //   logits_dump MODEL IDS.json OUT.f32        IDS.json: [[1, 2, 3], ...]; OUT: rows one after another, [T, V] each
+//   logits_dump MODEL NAME.weight OUT.f32     OUT: that matrix, [N, K]
 #include <fstream>
 #include <iostream>
 
@@ -15,8 +16,20 @@ namespace {
 
 using namespace slmi;
 
-void dump(const std::string& model_path, const std::string& ids_path, const std::string& out_path) {
-  const auto llama = model::Llama::load(*formats::Checkpoint::open(model_path), {});
+void write(const at::Tensor& values, std::ofstream& out) {
+  const at::Tensor v = values.to(at::kFloat).contiguous();
+  out.write(static_cast<const char*>(v.const_data_ptr()), static_cast<std::streamsize>(v.nbytes()));
+}
+
+void dump_weight(const formats::Checkpoint& checkpoint, const std::string& name, std::ofstream& out) {
+  const auto matrix = ops::PackedMatrix::from_stored(checkpoint.tensor(name));
+  const at::Tensor values = at::empty({matrix.n(), matrix.k()}, at::kFloat);
+  matrix.dequantize_into(values);
+  write(values, out);
+}
+
+void dump_logits(const formats::Checkpoint& checkpoint, const std::string& ids_path, std::ofstream& out) {
+  const auto llama = model::Llama::load(checkpoint, {});
   std::vector<data::EncodedDataset::Encoded> rows;
   for (const Json& ids : read_json_file(ids_path)) {
     data::EncodedDataset::Encoded row;
@@ -25,7 +38,6 @@ void dump(const std::string& model_path, const std::string& ids_path, const std:
     rows.push_back(std::move(row));
   }
   const auto encoded = data::EncodedDataset::from_ids(std::move(rows), {});
-  std::ofstream out(out_path, std::ios::binary);
   for (int64_t i = 0; i < encoded.size(); ++i) {
     const auto batch =
         model::to_device(data::pack(encoded, std::span(&i, 1), data::SharedPrefix::Off), llama->device());
@@ -33,8 +45,7 @@ void dump(const std::string& model_path, const std::string& ids_path, const std:
     model::ForwardContext context;
     context.positions = batch.positions;
     context.plan = batch.plan;
-    const at::Tensor logits = llama->head(llama->forward(batch.tokens, context)).to(at::kFloat).contiguous();
-    out.write(static_cast<const char*>(logits.const_data_ptr()), static_cast<std::streamsize>(logits.nbytes()));
+    write(llama->head(llama->forward(batch.tokens, context)), out);
   }
 }
 
@@ -42,11 +53,17 @@ void dump(const std::string& model_path, const std::string& ids_path, const std:
 
 int main(int argc, char** argv) {
   if (argc != 4) {
-    std::cerr << "usage: logits_dump MODEL IDS.json OUT.f32\n";
+    std::cerr << "usage: logits_dump MODEL IDS.json|NAME.weight OUT.f32\n";
     return 2;
   }
   try {
-    dump(argv[1], argv[2], argv[3]);
+    const auto checkpoint = formats::Checkpoint::open(argv[1]);
+    const std::string what = argv[2];
+    std::ofstream out(argv[3], std::ios::binary);
+    if (what.ends_with(".weight"))
+      dump_weight(*checkpoint, what, out);
+    else
+      dump_logits(*checkpoint, what, out);
   } catch (const slmi::Error& e) {
     std::cerr << "logits_dump: " << e.what() << "\n";
     return slmi::exit_code(e.kind());

@@ -46,6 +46,8 @@ TEST_F(QuantizeGptq, MakesAModelThatAnswersAndThatInspectKnows) {
   EXPECT_THAT(got.err, HasSubstr("groups of 32"));
   EXPECT_THAT(got.out, HasSubstr("quantized 14 matrices"));
   EXPECT_THAT(got.out, HasSubstr("q/quantization.csv"));
+  EXPECT_THAT(got.out, HasSubstr("read again: tokenizer, template, stop ids and every matrix are there"));
+  EXPECT_THAT(got.out, HasSubstr("drift: not measured; name rows with --val"));
   for (const char* file : {"config.json", "quantize_config.json", "tokenizer.json", "tokenizer_config.json",
                            "slmi.json", "model.safetensors", "quantization.json"})
     EXPECT_TRUE(fs::exists(dir_ / "q" / file)) << file;
@@ -63,6 +65,22 @@ TEST_F(QuantizeGptq, MakesAModelThatAnswersAndThatInspectKnows) {
   EXPECT_THAT(seen.out, HasSubstr("group_size"));
   const Outcome answer = run("slmi predict --threads 1 --model q --max-new-tokens 4 'play a song'", dir_.path());
   EXPECT_EQ(answer.code, 0) << answer.err;
+}
+
+TEST_F(QuantizeGptq, SaysWhatItLostOnTheRowsThatBothAnswer) {
+  for (const char* form : {"--gptq --calibration rows.jsonl", "--nf4"}) {
+    const Outcome got = run(std::string("slmi quantize ") + form +
+                                " --threads 1 --model model --out q --val rows.jsonl --rows 5 --no-answer-form",
+                            dir_.path());
+    ASSERT_EQ(got.code, 0) << got.err;
+    EXPECT_THAT(got.out, HasSubstr("drift on 5 rows: exact match"));
+    const Json report = read_json_file((dir_ / "q/report.json").string());
+    EXPECT_EQ(report.at("drift").at("rows"), 5);
+    EXPECT_EQ(report.at("drift_is_lower_bound"), false);
+    const double before = report.at("drift").at("loss_before"), after = report.at("drift").at("loss_after");
+    EXPECT_NE(before, after);
+    EXPECT_NEAR(after / before, 1.0, 0.5);
+  }
 }
 
 TEST_F(QuantizeGptq, GivesTheSameBytesAgain) {
