@@ -18,7 +18,7 @@ namespace slmi::kernels::cpu {
 // Numerics  f32. Every sum runs over the sub-block in element order, one rounding an operation. The vector levels give
 // one
 //           lane to each sub-block, so that no order changes: every level has the bits of SimdLevel::Scalar.
-// Requires  x finite and |x| <= 65504 (then nothing overflows); weights finite and >= 0. Checked by quant.
+// Requires  x finite and |x| <= 32768 (then nothing overflows); weights finite and >= 0. Checked by quant.
 // Errors    none; allocates nothing, starts no thread.
 // Tested    tests/quant/k_blocks_test.cpp, tools/check-gguf-codecs.   Timed  tests/quant/bench_quantize.cpp.
 
