@@ -18,7 +18,7 @@ void run_quantize(const QuantizeConfig& config, Runtime& rt) {
 void add_quantize(CLI::App& app, Runtime& rt) {
   auto* command = app.add_subcommand("quantize", "Write a model as a file that other programs load");
   auto binding = config::bind<QuantizeConfig>(*command);
-  command->footer("Example:\n  slmi quantize --gguf --type Q8_0 --model run --out shop.gguf");
+  command->footer("Example:\n  slmi quantize --gguf --type Q4_K_M --model run --out shop.gguf");
   command->callback([binding, &rt] { run_quantize(binding->resolve(), rt); });
 }
 

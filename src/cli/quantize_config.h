@@ -18,6 +18,8 @@ struct QuantizeConfig {
   std::string name;
   bool adapter_only = false;
   model::MergeOnto onto = model::MergeOnto::Auto;
+  std::vector<std::string> calibration;
+  int64_t calibration_rows = 128;
   std::vector<std::string> val;
   int64_t rows = 200;
   double max_drop = 0.5;
@@ -44,6 +46,11 @@ struct QuantizeConfig {
     field("onto", &T::onto,
           Choice<MergeOnto>{{"auto", MergeOnto::Auto}, {"w16", MergeOnto::W16}, {"dequant", MergeOnto::Dequant}},
           "Base that an adapter is added to, as in slmi merge");
+    field("calibration", &T::calibration, Group{"What matters most"}, Metavar{"FILE"},
+          Synonyms{"imatrix", "calibration-file"}, DefaultText{"what the run was trained on"},
+          "Rows that say which inputs are large, JSONL: errors there count more");
+    field("calibration_rows", &T::calibration_rows, AtLeast{0},
+          "Rows of them to use, spread evenly (0: all weights count the same)");
     field("val", &T::val, Group{"Drift: the model before and after"}, Metavar{"FILE"},
           Synonyms{"data", "eval-file", "validation"}, DefaultText{"what the run was validated on"},
           "Rows that both answer, JSONL");
