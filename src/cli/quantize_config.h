@@ -19,6 +19,8 @@ struct QuantizeConfig {
   std::string name;
   bool adapter_only = false;
   model::MergeOnto onto = model::MergeOnto::Auto;
+  std::vector<std::string> calibration;
+  int64_t calibration_rows = 128;
   std::vector<std::string> val;
   int64_t rows = 200;
   double max_drop = 0.5;
@@ -49,6 +51,11 @@ struct QuantizeConfig {
     field("onto", &T::onto,
           Choice<MergeOnto>{{"auto", MergeOnto::Auto}, {"w16", MergeOnto::W16}, {"dequant", MergeOnto::Dequant}},
           "Base that an adapter is added to, as in slmi merge");
+    field("calibration", &T::calibration, Group{"Calibration (--gguf, --gptq)"}, Metavar{"FILE"},
+          Synonyms{"imatrix", "calibration-file", "dataset", "calibration-dataset"},
+          DefaultText{"what the run was trained on"}, "Rows that say which inputs matter most, JSONL; may be repeated");
+    field("calibration_rows", &T::calibration_rows, AtLeast{0}, Synonyms{"num-samples", "nsamples"},
+          "Rows of them to use, spread evenly (0, --gguf alone: all weights count the same)");
     field("val", &T::val, Group{"Drift: the model before and after"}, Metavar{"FILE"},
           Synonyms{"data", "eval-file", "validation"}, DefaultText{"what the run was validated on"},
           "Rows that both answer, JSONL");
@@ -64,6 +71,8 @@ struct QuantizeConfig {
   }
   void check(std::vector<std::string>& problems) const {
     if (int{gguf} + int{gptq} + int{nf4} != 1) problems.emplace_back("say which form: --gguf, --gptq or --nf4");
+    if (gptq && calibration_rows == 0)
+      problems.emplace_back("calibration_rows = 0; --gptq needs rows to calibrate on: expected 1 or more");
   }
 };
 

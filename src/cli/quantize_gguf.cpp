@@ -1,10 +1,14 @@
 // slmi quantize --gguf: writes the file, reads it again, and lets it answer beside the model that it was made of.
+#include <algorithm>
+#include <array>
 #include <filesystem>
 #include <iostream>
 #include <map>
 
 #include "quantize_drift.h"
 #include "slmi/base/atomic_file.h"
+#include "slmi/calib/importance.h"
+#include "slmi/data/encoded_dataset.h"
 #include "slmi/formats/gguf_adapter.h"
 #include "slmi/text/ollama_modelfile.h"
 
@@ -54,11 +58,16 @@ class GgufJob {
   }
 
   void write_model() {
+    measure_importances();
     {
       const model::MergedWeights weights(source_.files, config_.onto);
       quantized_base_ = weights.quantized_base();
       merge_base_ = weights.merge_base();
       model::GgufExportOptions options{out_, type_, overrides_, config_.name, rt_.command_line, {}};
+      if (importances_) {
+        options.importance = [this](const std::string& name) { return importances_->of(name); };
+        options.calibration_hash = importances_->calibration_hash();
+      }
       options.progress = [&](int64_t done, int64_t total) { stages_.update("quantize", "weights", done, total); };
       result_ = model::export_gguf(source_.files, weights, options);
       errors_ = model::verify_gguf(out_, source_.files, weights, [&](int64_t done, int64_t total) {
@@ -76,6 +85,39 @@ class GgufJob {
   }
 
  private:
+  /// Files named on the command line, else a run's own if all of them are still there.
+  eval::RowSource rows_of(const std::vector<std::string>& named,
+                          model::TrainingRows (*of_run)(const fs::path& run)) const {
+    eval::RowSource rows{{named.begin(), named.end()}, config_.text_field, config_.answer_field, 0};
+    if (!rows.files.empty() || source_.files.kind != model::PathKind::Run) return rows;
+    const auto own = of_run(source_.files.path);
+    std::error_code error;
+    const bool there =
+        std::ranges::all_of(own.files, [&](const auto& file) { return fs::is_regular_file(file, error); });
+    if (there) rows = {own.files, own.text_field, own.answer_field, 0};
+    return rows;
+  }
+
+  /// Which inputs are large, where the type's quantizers can use it and there are rows to measure it on.
+  void measure_importances() {
+    using quant::FileType;
+    constexpr auto kWithout = std::array{FileType::F32, FileType::F16, FileType::BF16, FileType::Q8_0};
+    const eval::RowSource source = rows_of(config_.calibration, model::training_rows);
+    if (std::ranges::count(kWithout, type_) > 0 || config_.calibration_rows == 0 || source.files.empty()) return;
+    const auto opened = model::open_model(config_.model_path, source_.open);
+    const auto set = eval::read_source(source, source_.files.prompts->system_text());
+    const auto rows = data::EncodedDataset::encode(
+        set, *source_.files.prompts,
+        {source_.files.checkpoint->config().max_position_embeddings, data::OverLong::Skip});
+    calib::ImportanceOptions options;
+    options.max_rows = config_.calibration_rows;
+    options.progress = [&](int64_t done, int64_t total) { stages_.update("calibrate", "rows", done, total); };
+    importances_ = calib::Importances::measure(*opened.llama, rows, options);
+    stages_.finish();
+    rt_.out << fmt::format("calibrated on {} rows, {} tokens\n", std::min(rows.size(), config_.calibration_rows),
+                           importances_->num_tokens());
+  }
+
   void print_result() const {
     rt_.out << fmt::format("wrote {}: {}, {} tensors, {:.2f} bits a weight\n", out_.string(),
                            format_bytes(result_.file_bytes), result_.tensors, result_.bits_per_weight);
@@ -106,6 +148,7 @@ class GgufJob {
                          {"file", out_.string()},
                          {"file_bytes", result_.file_bytes},
                          {"type", std::string(quant::name(type_))},
+                         {"calibration_hash", importances_ ? Json(importances_->calibration_hash()) : Json(nullptr)},
                          {"bits_per_weight", result_.bits_per_weight},
                          {"tensors", tensors},
                          {"drift", drift_ ? eval::to_json(*drift_) : Json(nullptr)},
@@ -132,6 +175,7 @@ class GgufJob {
   std::string merge_base_;
   model::GgufExportResult result_;
   std::vector<model::TensorError> errors_;
+  std::optional<calib::Importances> importances_;
   std::optional<eval::Drift> drift_;
 };
 

@@ -18,9 +18,8 @@ namespace fs = std::filesystem;
 
 /// The rows named, else those that the run was trained on.
 data::RowSet calibration_set(const QuantizeConfig& config, const model::ModelFiles& files) {
-  model::TrainingRows rows{{config.gptq_flags.calibration.begin(), config.gptq_flags.calibration.end()},
-                           config.text_field,
-                           config.answer_field};
+  model::TrainingRows rows{
+      {config.calibration.begin(), config.calibration.end()}, config.text_field, config.answer_field};
   if (rows.files.empty() && files.kind == model::PathKind::Run) {
     rows = model::training_rows(files.path);
     const auto missing =
@@ -146,9 +145,9 @@ void run_quantize_gptq(const QuantizeConfig& config, Runtime& rt) {
   calib::QuantizeOptions options = options_of(config, source);
   const model::MergedWeights weights(source.files, config.onto);
   const auto encoded =
-      encode_some(calibration_set(config, source.files), flags.calibration_rows, *source.files.prompts);
+      encode_some(calibration_set(config, source.files), config.calibration_rows, *source.files.prompts);
   const calib::CalibrationRows rows = calib::take_calibration_rows(
-      encoded, {flags.calibration_rows, flags.calibration_tokens, flags.micro_tokens}, options.device);
+      encoded, {config.calibration_rows, flags.calibration_tokens, flags.micro_tokens}, options.device);
   rt.err << fmt::format("calibrating on {} rows, {} tokens{}; groups of {}; {} on {}\n", rows.num_rows, rows.num_tokens,
                         rows.num_cut > 0 ? fmt::format(" ({} rows cut)", rows.num_cut) : "", options.gptq.group_size,
                         ops::name(options.compute), options.device.str());

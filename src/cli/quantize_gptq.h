@@ -15,8 +15,6 @@ struct GptqFlags {
   bool act_order = false;
   bool group_aware = true;
   double damp = 0.05, damp_step = 0.01, max_damp = 0.5;
-  std::vector<std::string> calibration;
-  int64_t calibration_rows = 128;
   int64_t calibration_tokens = 256;
   int64_t micro_tokens = 4096;
   double max_shard_gb = 5.0;
@@ -37,10 +35,6 @@ struct GptqFlags {
     field("damp_step", &T::damp_step, Range{1e-6, 1}, Synonyms{"damp-auto-increment"},
           "Added to that share each time the factorization fails");
     field("max_damp", &T::max_damp, Range{1e-6, 1}, "Where to give up, with an error");
-    field("calibration", &T::calibration, Metavar{"FILE"}, DefaultText{"the rows that a run was trained on"},
-          Synonyms{"dataset", "calibration-dataset"}, "Rows to calibrate on, JSONL; may be repeated");
-    field("calibration_rows", &T::calibration_rows, AtLeast{1}, Synonyms{"num-samples", "nsamples"},
-          "Rows taken, spread evenly over the files");
     field("calibration_tokens", &T::calibration_tokens, AtLeast{1}, Synonyms{"seqlen", "max-seq-len"},
           "Longest row in tokens; the rest of a row is left out");
     field("micro_tokens", &T::micro_tokens, AtLeast{16}, Synonyms{"batch-size"}, "Tokens computed at once");

@@ -21,11 +21,11 @@ using quant::WeightFormat;
 constexpr uint32_t kQuantizationVersion = 2;  // of ggml's block layouts
 
 /// What the rules of a mix look at beside a tensor.
-quant::MixModel mix_model(const formats::LlamaConfig& config) {
+quant::MixModel mix_model(const formats::LlamaConfig& config, const GgufExportOptions& options) {
   return {.num_layers = config.num_layers,
           .heads_per_kv_head = config.num_heads / config.num_kv_heads,
           .tied_head = config.tie_word_embeddings,
-          .has_importance = false};
+          .has_importance = static_cast<bool>(options.importance)};
 }
 
 /// Makes one tensor's bytes from the merged weights, in GGUF's row order, a piece at a time.
@@ -71,8 +71,10 @@ class Producer {
             quant::name(format), values.abs().max().item<double>(),
             format == WeightFormat::F16 ? "; f16 ends at 65504: take another --type"
                                         : "; is the adapter, or the base, damaged?");
+    quant::QuantizeOptions quantize;
+    if (options_.importance) quantize.importance = options_.importance(hf_name);
     return quant::quantize(format, {values.data_ptr<float>(), static_cast<size_t>(values.numel())}, end - begin,
-                           tensor.k());
+                           tensor.k(), quantize);
   }
 
   const MergedWeights& weights_;
@@ -150,6 +152,7 @@ GgufExportResult export_gguf(const ModelFiles& files, const MergedWeights& weigh
   text::add_gguf_tokenizer(writer, *files.prompts, config.vocab_size, vocabulary_file(files));
   auto provenance = weights.provenance(options.command);
   provenance.quantization = quantization_text(options);
+  provenance.calibration_hash = options.calibration_hash;
   writer.add_string(formats::kProvenanceGgufKey, provenance.to_json().dump());
 
   GgufExportResult result;
@@ -159,7 +162,7 @@ GgufExportResult export_gguf(const ModelFiles& files, const MergedWeights& weigh
     writer.add_tensor(formats::kRopeFreqsTensor, WeightFormat::F32, {static_cast<int64_t>(divisors.size())},
                       std::as_bytes(std::span(divisors)));
   uint64_t weight_bytes = 0;
-  const auto mix = mix_model(config);
+  const auto mix = mix_model(config, options);
   for (const auto& tensor : formats::expected_tensors(config)) {
     const std::string gguf_name = formats::gguf_name_of_hf(tensor.name);
     const WeightFormat format = quant::tensor_format(options.type, gguf_name, tensor.shape, mix, options.overrides);

@@ -6,7 +6,10 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <sstream>
 
+#include "slmi/base/random.h"
+#include "slmi/formats/hf_directory.h"
 #include "slmi/formats/provenance.h"
 #include "slmi/quant/gguf_codec.h"
 #include "slmi/text/gguf_tokenizer.h"
@@ -188,6 +191,38 @@ TEST_F(Quantize, DriftIsMeasuredAndHeldToTheLimit) {
   for (const Json& tensor : report["tensors"]) EXPECT_EQ(tensor["relative_rmse"], 0.0) << tensor;
 }
 
+TEST_F(Quantize, AFallBeyondTheLimitIsExitCode6) {
+  // Rows whose expected answers are the model's own: 16 bits keep them, 4 bits of random weights do not.
+  std::string requests, rows;
+  for (const char* word : {"on",  "in",  "er",  "two", "oats", "milk", "rein", "bid", "cat", "do",  "egg",  "fig",
+                           "gin", "hop", "ice", "jam", "kid",  "log",  "map",  "nut", "oil", "pie", "quiz", "rum"})
+    requests += std::string(word) + "\n";
+  write_text(dir_ / "requests.txt", requests);
+  const Outcome got =
+      run("cat requests.txt | slmi predict --compute f32 --max-new-tokens 200 --model base", dir_.path());
+  ASSERT_EQ(got.code, 0) << got.err;
+  std::istringstream lines(got.out);
+  int64_t complete = 0;
+  for (std::string line; std::getline(lines, line);) {
+    const Json answer = parse_json(line, "predict");
+    if (!answer["complete"].get<bool>()) continue;
+    rows += Json{{"text", answer["text"]}, {"answer", answer["answer"]}}.dump() + "\n";
+    ++complete;
+  }
+  ASSERT_GE(complete, 1) << "no answer ends by itself";
+  write_text(dir_ / "own.jsonl", rows);
+  const std::string compare = " --model base --val own.jsonl --compute f32 --threads 1";
+  const Outcome same = quantize("--type F32" + compare);
+  EXPECT_EQ(same.code, 0) << same.err;
+  EXPECT_THAT(same.out, HasSubstr("exact match 100.00 % -> 100.00 % (0 lost"));
+  const Outcome worse = quantize("--type Q4_0" + compare);
+  EXPECT_EQ(worse.code, 6) << worse.out;
+  EXPECT_THAT(worse.err, HasSubstr("exact match fell by"));
+  EXPECT_TRUE(fs::exists(dir_ / "made.gguf"));
+  EXPECT_FALSE(read_json_file((dir_ / "made.report.json").string())["drift"]["lost_ids"].empty());
+  EXPECT_EQ(quantize("--type Q4_0 --max-drop 100" + compare).code, 0);
+}
+
 TEST_F(Quantize, ErrorsOfEveryTensorAreReported) {
   ASSERT_NO_FATAL_FAILURE(make("--type Q4_0 --model base"));
   const Json report = read_json_file((dir_ / "made.report.json").string());
@@ -211,6 +246,68 @@ TEST_F(Quantize, AMixAndOverridesDecideEachTensor) {
   EXPECT_EQ(file().tensor("blk.0.ffn_up.weight").format, quant::WeightFormat::Q5_1);
   EXPECT_EQ(file().tensor("blk.0.ffn_down.weight").format, quant::WeightFormat::F16);  // no multiple of 32
   EXPECT_EQ(file().tensor("blk.0.attn_norm.weight").format, quant::WeightFormat::F32);
+}
+
+/// One layer, rows of 256, so that K types fit.
+void write_wide(const fs::path& directory) {
+  formats::LlamaConfig config;
+  config.hidden_size = config.intermediate_size = 256;
+  config.num_layers = 1;
+  config.num_heads = config.num_kv_heads = 4;
+  config.head_dim = 64;
+  config.vocab_size = 96;
+  config.tie_word_embeddings = true;
+  config.bos_token_id = 1;
+  config.eos_token_ids = {2};
+  Random random(5);
+  std::vector<formats::OutputTensor> tensors;
+  for (const auto& expected : formats::expected_tensors(config)) {
+    auto values = std::make_shared<std::vector<float>>(formats::num_elements(expected.shape));
+    for (float& v : *values) v = static_cast<float>(random.normal());
+    formats::OutputTensor tensor{expected.name, formats::Dtype::F32, expected.shape};
+    tensor.produce = [values] {
+      const auto bytes = std::as_bytes(std::span(*values));
+      return std::vector<std::byte>(bytes.begin(), bytes.end());
+    };
+    tensors.push_back(std::move(tensor));
+  }
+  fs::create_directories(directory);
+  formats::write_hf_directory(directory, config, tensors, {}, {"float32"});
+  write_text(directory / "tokenizer.json", tiny_tokenizer_json());
+}
+
+TEST_F(Quantize, TheDefaultIsTheQ4KMMixAndOverridesHold) {
+  write_wide(dir_ / "wide");
+  ASSERT_NO_FATAL_FAILURE(make("--model wide --tensor-type ffn_up=Q8_0"));
+  const auto format = [&](const char* name) { return file().tensor(name).format; };
+  EXPECT_EQ(file().value("general.file_type").as_int(), 15);
+  EXPECT_EQ(format("token_embd.weight"), WeightFormat::Q6_K) << "it is the output matrix too";
+  EXPECT_EQ(format("blk.0.attn_q.weight"), WeightFormat::Q4_K);
+  EXPECT_EQ(format("blk.0.ffn_gate.weight"), WeightFormat::Q4_K);
+  EXPECT_EQ(format("blk.0.ffn_up.weight"), WeightFormat::Q8_0);
+  EXPECT_EQ(format("blk.0.attn_norm.weight"), WeightFormat::F32);
+  EXPECT_EQ(formats::read_provenance(file())->quantization, "Q4_K_M, ffn_up=Q8_0");
+  const auto wide = open("wide");
+  const std::string name = "model.layers.0.self_attn.k_proj.weight";
+  const auto blocks = quant::quantize(WeightFormat::Q4_K, values_of(*wide, name), 256, 256);
+  EXPECT_EQ(values_of(*made_, name), quant::dequantize(WeightFormat::Q4_K, blocks, 256, 256));
+  EXPECT_EQ(quantize("--model wide --tensor-type ffn_up").code, 2);
+}
+
+TEST_F(Quantize, CalibrationRowsChangeWhichErrorsCount) {
+  write_wide(dir_ / "wide");
+  ASSERT_NO_FATAL_FAILURE(make("--model wide"));
+  const auto plain = values_of(*made_, "model.layers.0.mlp.up_proj.weight");
+  const auto embedding = values_of(*made_, "model.embed_tokens.weight");
+  const Outcome got = quantize("--model wide --calibration rows.jsonl --compute f32");
+  ASSERT_EQ(got.code, 0) << got.err;
+  EXPECT_THAT(got.out, HasSubstr("calibrated on 3 rows"));
+  made_ = open("made.gguf");
+  EXPECT_NE(values_of(*made_, "model.layers.0.mlp.up_proj.weight"), plain);
+  EXPECT_EQ(values_of(*made_, "model.embed_tokens.weight"), embedding) << "no input to weigh it by";
+  EXPECT_EQ(formats::read_provenance(file())->calibration_hash.size(), 64u);
+  ASSERT_NO_FATAL_FAILURE(make("--model wide --calibration rows.jsonl --calibration-rows 0"));
+  EXPECT_EQ(values_of(*made_, "model.layers.0.mlp.up_proj.weight"), plain);
 }
 
 TEST_F(Quantize, AnUnknownTypeIsAUsageErrorWithASuggestion) {

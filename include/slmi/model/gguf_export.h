@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,10 @@ struct GgufExportOptions {
   std::string name;                            // general.name; "": from the base's file, or the path
   std::string command;                         // for the provenance
   WeightProgress progress;                     // may be empty
+  /// How much each input column of a matrix (by Hugging Face's name) counts, f32 [K]; empty: all the same. May be
+  /// unset.
+  std::function<std::span<const float>(const std::string& hf_name)> importance = {};
+  std::string calibration_hash = {};  // of the rows that the importances come from
 };
 
 struct GgufExportResult {
