@@ -272,7 +272,9 @@ void write_wide(const fs::path& directory) {
     tensors.push_back(std::move(tensor));
   }
   fs::create_directories(directory);
-  formats::write_hf_directory(directory, config, tensors, {}, {"float32"});
+  formats::HfWriteOptions options;
+  options.dtype = "float32";
+  formats::write_hf_directory(directory, config, tensors, {}, options);
   write_text(directory / "tokenizer.json", tiny_tokenizer_json());
 }
 
