@@ -18,7 +18,7 @@ inline uint8_t nearest_code(float value, float lowest, float highest) {
 }
 
 /// One row: x f32 [k], k a multiple of the block; importance f32 [k], finite and >= 0, or null; out row_bytes(format,
-/// k) bytes, on any address. Values are finite and, where a search is made (K types, importance given), at most 65504.
+/// k) bytes, on any address. Values are finite and, where a search is made (K types, importance given), at most 32768.
 using QuantizeRow = void (*)(const float* x, const float* importance, std::byte* out, int64_t k,
                              kernels::cpu::SimdLevel level);
 

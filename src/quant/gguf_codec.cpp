@@ -54,8 +54,9 @@ BlockFormat block_format(WeightFormat format) {
 
 namespace {
 
-/// The searches' bound on weights: squares and sums of squares stay finite below it, and so do the f16 scales.
-constexpr float kLargestF16 = 65504.0f;
+/// The searches' bound on weights: half of f16's range, since a fitted minimum may lie beyond the lowest weight. Below
+/// it squares, their sums and the f16 scales stay finite.
+constexpr float kLargestSearched = 32768.0f;
 
 template <class T>
 void dequantize_span(WeightFormat format, std::span<const std::byte> src, int64_t n, int64_t k, int64_t row_begin,
@@ -168,7 +169,7 @@ void quantize(WeightFormat format, std::span<const float> weight, int64_t n, int
   check_importance(options.importance, k, format);
   const float* importance = options.importance.empty() ? nullptr : options.importance.data();
   const bool searched = k_block_quantizer(format) != nullptr || importance != nullptr;
-  const float limit = searched ? kLargestF16 : std::numeric_limits<float>::max();
+  const float limit = searched ? kLargestSearched : std::numeric_limits<float>::max();
   const int64_t stride = n > 0 ? bytes / n : 0;
   parallel_for(n, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {

@@ -127,9 +127,41 @@ TEST(KBlocks, SmallBlocksWithImportancesHaveTheScalarBitsAtAnyTail) {
 }
 
 TEST(KBlocks, SuperBlocksOfARowAreIndependent) {
-  const std::vector<float> weight = heavy_tailed(3, 5 * 256);
+  constexpr int64_t kSupers = 5;
+  const std::vector<float> weight = heavy_tailed(3, kSupers * 256);
+  const std::vector<float> importance = importances(6, kSupers * 256);
   for (const WeightFormat format : kKTypes) {
-    EXPECT_EQ(quant::quantize(format, weight, 1, 5 * 256), quant::quantize(format, weight, 5, 256)) << label(format);
+    EXPECT_EQ(quant::quantize(format, weight, 1, kSupers * 256), quant::quantize(format, weight, kSupers, 256))
+        << label(format);
+    const auto super = [](const std::vector<float>& all, int64_t s) {
+      return std::span(all).subspan(static_cast<size_t>(s * 256), 256);
+    };
+    std::vector<std::byte> one_by_one;
+    for (int64_t s = 0; s < kSupers; ++s) {
+      const std::vector<std::byte> bytes =
+          quant::quantize(format, super(weight, s), 1, 256, {.importance = super(importance, s)});
+      one_by_one.insert(one_by_one.end(), bytes.begin(), bytes.end());
+    }
+    EXPECT_EQ(quant::quantize(format, weight, 1, kSupers * 256, {.importance = importance}), one_by_one)
+        << label(format);
+  }
+}
+
+TEST(KBlocks, SmallBlocksTakeTheImportancesOfTheirOwnColumns) {
+  constexpr int64_t kHalf = 32 * 40;  // more than one search's fill of blocks
+  std::vector<float> half = heavy_tailed(13, kHalf);
+  for (float& w : half) w = std::round(w * 64.0f) / 64.0f;  // sums of squares are exact: the row's mean is its halves'
+  std::vector<float> row = half;
+  row.insert(row.end(), half.begin(), half.end());
+  const std::vector<float> importance = importances(14, 2 * kHalf);
+  for (const WeightFormat format : {WeightFormat::Q4_0, WeightFormat::Q4_1, WeightFormat::Q5_0, WeightFormat::Q5_1}) {
+    std::vector<std::byte> halves;
+    for (const size_t first : {size_t{0}, static_cast<size_t>(kHalf)}) {
+      const std::span<const float> own = std::span(importance).subspan(first, static_cast<size_t>(kHalf));
+      const std::vector<std::byte> bytes = quant::quantize(format, half, 1, kHalf, {.importance = own});
+      halves.insert(halves.end(), bytes.begin(), bytes.end());
+    }
+    EXPECT_EQ(quant::quantize(format, row, 1, 2 * kHalf, {.importance = importance}), halves) << label(format);
   }
 }
 
@@ -225,8 +257,8 @@ void expect_error(ErrorKind kind, const std::string& part, const std::function<v
 TEST(KBlocksErrors, NameRowColumnAndImportance) {
   std::vector<float> weight(512, 1.0f);
   std::vector<float> importance(256, 1.0f);
-  weight[261] = 7e4f;
-  expect_error(ErrorKind::Numeric, "row 1, column 5 is 70000; its blocks hold at most 65504",
+  weight[261] = 4e4f;
+  expect_error(ErrorKind::Numeric, "row 1, column 5 is 40000; its blocks hold at most 32768",
                [&] { quant::quantize(WeightFormat::Q4_K, weight, 2, 256); });
   EXPECT_NO_THROW(quant::quantize(WeightFormat::Q4_0, weight, 2, 256));
   expect_error(ErrorKind::Numeric, "row 1, column 5",

@@ -46,7 +46,7 @@ struct QuantizeOptions {
 /// parallel_for; the result does not depend on the number of threads.
 /// @param out  matrix_bytes(format, n, k) bytes.
 /// @throws Error{Input} if sizes do not fit or k is no multiple of the block, Error{Numeric} naming row and column if a
-///         value is NaN or infinite (block formats) or beyond 65504 (K types, or importances given), naming the column
+///         value is NaN or infinite (block formats) or beyond 32768 (K types, or importances given), naming the column
 ///         for an importance that is no number >= 0; Error{Usage} for a format that can_quantize() denies.
 void quantize(WeightFormat format, std::span<const float> weight, int64_t n, int64_t k, std::span<std::byte> out,
               const QuantizeOptions& options = {});

@@ -1,6 +1,6 @@
-// The searches of block_search.h, written once for every level: lane j of each vector works on sub-block j, so sums
-// keep the elements and all levels have the same bits. Include vec_scalar.h or vec.h first, and this once a level: it
-// defines functions.
+// The searches of block_search.h, written once for every level: each lane works on a sub-block of its own, so that sums
+// keep the order of elements and all levels have the same bits. Include vec_scalar.h or vec.h first, and this once a
+// level: it defines functions.
 #pragma once
 
 #include "levels.h"
@@ -159,8 +159,9 @@ inline AffineLanes affine_lanes(Tile& t, const AffineGrid& grid) {
     try_affine<kNorm>(t, range, all(numerator), max_code, best);
   }
   const M varies = less(range.low, range.high);
+  const M finite = less(best.code_scale, all(__builtin_inff()));  // not so for subnormal ranges: ggml's codes become 0
   best.scale = select(varies, best.scale, zero());
-  best.code_scale = select(varies, best.code_scale, zero());
+  best.code_scale = select(both(varies, finite), best.code_scale, zero());
   best.base = select(varies, best.base, range.low);
   best.code_base = select(varies, best.code_base, range.low);
   return best;
