@@ -49,9 +49,8 @@ struct MixModel {
 
 /// The format of one tensor: a pure function. Vectors, norms and tensors that are no `weight` stay F32.
 ///
-/// Source      llama.cpp src/llama-quant.cpp (2026-08): llama_tensor_get_type and tensor_type_fallback for the
-/// architecture
-///             `llama` without experts. Where a row is no multiple of 256: Q2_K, Q3_K -> Q4_0, Q4_K -> Q5_0,
+/// Source      llama.cpp src/llama-quant.cpp (2026-08): llama_tensor_get_type and tensor_type_fallback, as they are for
+///             a Llama without experts. Where a row is no multiple of 256: Q2_K, Q3_K -> Q4_0, Q4_K -> Q5_0,
 ///             Q5_K -> Q5_1, Q6_K -> Q8_0; no multiple of 32: F16.
 /// Departures  llama.cpp counts attn_v and ffn_down tensors as it meets them, without those that an override took; here
 ///             the layer's number decides, so that an override changes no other tensor. llama.cpp ignores overrides for

@@ -11,13 +11,11 @@ namespace slmi::kernels::cpu {
 // Three searches for the scale (and minimum) of a sub-block that make  sum of w[i] * |x[i] - value(code[i])|^2  small,
 // and the rounding of weights to codes once the scales themselves are quantized.
 //
-// Source    ggml (ggml-quants.c, 2026-08), the rules behind quantize_row_q*_K_ref and its importance-weighted forms:
-// the
+// Source    ggml (ggml-quants.c, 2026-08), the rules behind quantize_row_q*_K_ref and its forms with importances: the
 //           same grids, weights and order of operations, so that blocks equal llama.cpp's bit for bit.
 //           Departure: a quotient beyond 2^22 is clamped to the code range, where ggml's rounding wraps.
 // Numerics  f32. Every sum runs over the sub-block in element order, one rounding an operation. The vector levels give
-// one
-//           lane to each sub-block, so that no order changes: every level has the bits of SimdLevel::Scalar.
+//           each sub-block a lane, so that no order changes: every level has the bits of SimdLevel::Scalar.
 // Requires  x finite and |x| <= 32768 (then nothing overflows); weights finite and >= 0. Checked by quant.
 // Errors    none; allocates nothing, starts no thread.
 // Tested    tests/quant/k_blocks_test.cpp, tools/check-gguf-codecs.   Timed  tests/quant/bench_quantize.cpp.
