@@ -6,6 +6,9 @@
 #include <string>
 #include <string_view>
 
+// Compiled once, in json_class.cpp: the class is most of what a file that uses JSON has to compile.
+extern template class nlohmann::basic_json<nlohmann::ordered_map>;
+
 namespace slmi {
 
 /// Keys keep their order, so that what we write is deterministic and reads as it was written.
