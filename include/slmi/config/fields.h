@@ -186,8 +186,9 @@ using ChoiceTable = std::vector<std::pair<std::string, E>>;
 template <class T>
 T from_json(const Json& value, const ChoiceTable<T>& table) {
   if constexpr (std::is_enum_v<T>) {
+    const auto* text = value.template get_ptr<const Json::string_t*>();  // null if it is none
     for (const auto& [name, item] : table) {
-      if (value == name) return item;
+      if (text != nullptr && *text == name) return item;
     }
     fail(ErrorKind::Internal, "config: {} is not a name of the enum", value.dump());
   } else if constexpr (std::is_same_v<T, std::filesystem::path>) {
