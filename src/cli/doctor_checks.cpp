@@ -13,6 +13,7 @@
 
 #include "gpu_driver.h"
 #include "slmi/base/error.h"
+#include "slmi/base/machine.h"
 #include "slmi/base/parallel.h"
 #include "slmi/base/progress.h"
 #include "slmi/base/version.h"
@@ -29,19 +30,6 @@ using State = Finding::State;
 constexpr uint64_t kGiB = uint64_t{1} << 30;
 constexpr const char* kQuickstartBase = ".cache/SmolLM2-135M-Instruct.Q4_1.gguf";
 
-/// The value of the first line "key : value" of a file; "" if there is none.
-std::string value_in(const char* path, const std::string& key) {
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) {
-    if (!line.starts_with(key)) continue;
-    const size_t colon = line.find(':');
-    if (colon == std::string::npos) continue;
-    const size_t begin = line.find_first_not_of(" \t", colon + 1);
-    return begin == std::string::npos ? "" : line.substr(begin);
-  }
-  return {};
-}
-
 /// A number alone in a file; nothing for "max" or no such file.
 std::optional<uint64_t> number_in(const char* path) {
   std::ifstream file(path);
@@ -51,7 +39,7 @@ std::optional<uint64_t> number_in(const char* path) {
 
 /// Bytes that this process may still take: what the kernel calls available, less if a cgroup allows less.
 uint64_t available_memory() {
-  uint64_t available = std::strtoull(value_in("/proc/meminfo", "MemAvailable").c_str(), nullptr, 10) * 1024;
+  uint64_t available = std::strtoull(value_in_file("/proc/meminfo", "MemAvailable", ':').c_str(), nullptr, 10) * 1024;
   struct Cgroup {
     const char *limit, *usage;
   };
@@ -65,7 +53,7 @@ uint64_t available_memory() {
 }
 
 Finding check_cpu() {
-  const std::string model = value_in("/proc/cpuinfo", "model name");
+  const std::string model = processor_name();
   const int usable = available_processors();
   const auto all = static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN));
   std::string text =

@@ -1,12 +1,13 @@
 // The few calls of the CUDA driver API (docs.nvidia.com/cuda/cuda-driver-api) that name devices.
 #include "gpu_driver.h"
 
-#include <dlfcn.h>
 #include <fmt/format.h>
 
 #include <array>
 #include <filesystem>
 #include <fstream>
+
+#include "slmi/base/dynamic_library.h"
 
 namespace slmi::cli {
 namespace {
@@ -25,32 +26,17 @@ bool nvidia_on_bus() {
   return false;
 }
 
-/// The driver's entry points; the library stays open, as it does not bear being closed.
-class Driver {
- public:
-  explicit Driver(void* library) : library_(library) {}
+/// A status of the driver in its own words.
+std::string error_text(const DynamicLibrary& driver, int code) {
+  if (code == DynamicLibrary::kNoFunction) return "libcuda.so.1 lacks a function of the driver API";
+  const char *name = nullptr, *text = nullptr;
+  driver.call("cuGetErrorName", code, &name);
+  driver.call("cuGetErrorString", code, &text);
+  return fmt::format("{} ({})", text != nullptr ? text : "no reason given",
+                     name != nullptr ? std::string(name) : fmt::format("code {}", code));
+}
 
-  template <class... Args>
-  int call(const char* name, Args... args) const {
-    void* symbol = ::dlsym(library_, name);
-    if (symbol == nullptr) return kNoSymbol;
-    return reinterpret_cast<int (*)(Args...)>(symbol)(args...);
-  }
-
-  std::string error_text(int code) const {
-    const char *name = nullptr, *text = nullptr;
-    call("cuGetErrorName", code, &name);
-    call("cuGetErrorString", code, &text);
-    return fmt::format("{} ({})", text != nullptr ? text : "no reason given",
-                       name != nullptr ? std::string(name) : fmt::format("code {}", code));
-  }
-
- private:
-  static constexpr int kNoSymbol = 500;  // CUDA_ERROR_NOT_FOUND
-  void* library_;
-};
-
-GpuDevice describe(const Driver& driver, int device) {
+GpuDevice describe(const DynamicLibrary& driver, int device) {
   constexpr int kMajor = 75, kMinor = 76;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
   GpuDevice out;
   std::array<char, 256> name{};
@@ -67,20 +53,19 @@ GpuDevice describe(const Driver& driver, int device) {
 GpuDriver look_for_gpus() {
   GpuDriver out;
   out.on_bus = nvidia_on_bus();
-  void* library = ::dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) {
+  const DynamicLibrary driver("libcuda.so.1");
+  if (!driver.found()) {
     out.problem = "libcuda.so.1 is not there";
     return out;
   }
   out.found = true;
-  const Driver driver(library);
   if (const int code = driver.call("cuInit", 0U); code != 0) {
-    out.problem = driver.error_text(code);
+    out.problem = error_text(driver, code);
     return out;
   }
   driver.call("cuDriverGetVersion", &out.cuda_version);
   int count = 0;
-  if (const int code = driver.call("cuDeviceGetCount", &count); code != 0) out.problem = driver.error_text(code);
+  if (const int code = driver.call("cuDeviceGetCount", &count); code != 0) out.problem = error_text(driver, code);
   for (int i = 0; i < count; ++i) {
     int device = 0;
     if (driver.call("cuDeviceGet", &device, i) == 0) out.devices.push_back(describe(driver, device));

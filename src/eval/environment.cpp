@@ -6,10 +6,10 @@
 
 #include <cmath>
 #include <ctime>
-#include <fstream>
 
 #include "slmi/base/error.h"
 #include "slmi/base/json.h"
+#include "slmi/base/machine.h"
 #include "slmi/base/mapped_file.h"
 #include "slmi/base/parallel.h"
 #include "slmi/base/version.h"
@@ -19,21 +19,6 @@ namespace slmi::eval {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// The value of the first "key<separator>value" line, quotes removed; "" if there is none.
-std::string value_in_file(const char* path, const std::string& key, char separator) {
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) {
-    if (!line.starts_with(key)) continue;
-    const size_t at = line.find(separator);
-    if (at == std::string::npos) continue;
-    std::string value = line.substr(at + 1);
-    value.erase(0, value.find_first_not_of(" \t\""));
-    while (!value.empty() && (value.back() == '"' || value.back() == ' ')) value.pop_back();
-    return value;
-  }
-  return {};
-}
 
 void add_point(const Json& line, const char* key, std::vector<double>& xs, std::vector<double>& ys) {
   if (!line.contains(key) || !line[key].is_number() || !line.contains("step") || !line["step"].is_number()) return;
@@ -45,7 +30,7 @@ void add_point(const Json& line, const char* key, std::vector<double>& xs, std::
 
 report::Machine machine() {
   report::Machine out;
-  out.cpu = value_in_file("/proc/cpuinfo", "model name", ':');
+  out.cpu = processor_name();
   out.os = value_in_file("/etc/os-release", "PRETTY_NAME", '=');
   utsname name{};
   if (::uname(&name) == 0) out.os += fmt::format("{}{} {}", out.os.empty() ? "" : ", ", name.sysname, name.release);

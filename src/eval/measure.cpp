@@ -3,11 +3,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 #include <numeric>
 #include <unordered_set>
 
 #include "slmi/base/error.h"
+#include "slmi/base/machine.h"
 #include "slmi/base/mapped_file.h"
 #include "slmi/base/sha256.h"
 #include "slmi/data/encoded_dataset.h"
@@ -29,20 +29,6 @@ constexpr uint64_t kMaxHashedBytes = uint64_t{4} << 30;  // larger weight files 
 
 double now_s() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-/// The GPU's name as its driver gives it.
-std::string gpu_name() {
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator("/proc/driver/nvidia/gpus", error)) {
-    std::ifstream file(entry.path() / "information");
-    for (std::string line; std::getline(file, line);) {
-      if (!line.starts_with("Model:")) continue;
-      const size_t begin = line.find_first_not_of(" \t", 6);
-      return begin == std::string::npos ? std::string() : line.substr(begin);
-    }
-  }
-  return "GPU";
 }
 
 /// SHA-256 of the base's weights where they are one file of bearable size.
