@@ -14,22 +14,21 @@ double now_s() {
 
 }  // namespace
 
-double matrix_rate_gflops(ops::Compute compute, at::Device device) {
-  constexpr int64_t kM = 1024, kN = 2048, kK = 2048;
-  constexpr double kBudget_s = 0.4;
+double matrix_rate_gflops(ops::Compute compute, at::Device device, const MatrixProbe& probe) {
+  const auto [m, n, k, products, budget_s] = probe;
   const auto options = at::TensorOptions().dtype(ops::scalar_type(compute)).device(device);
-  const at::Tensor x = at::randn({kM, kK}, at::TensorOptions().device(device)).to(options);
-  const at::Tensor w = at::randn({kN, kK}, at::TensorOptions().device(device)).to(options);
-  at::Tensor y = at::empty({kM, kN}, options);
+  const at::Tensor x = at::randn({m, k}, at::TensorOptions().device(device)).to(options);
+  const at::Tensor w = at::randn({n, k}, at::TensorOptions().device(device)).to(options);
+  at::Tensor y = at::empty({m, n}, options);
   double best = 1e30;
   const double start = now_s();
-  for (int i = 0; i < 50 && (i < 3 || now_s() - start < kBudget_s); ++i) {
+  for (int i = 0; i < 50 && (i < 3 || now_s() - start < budget_s); ++i) {
     const double t = now_s();
-    at::mm_out(y, x, w.t());
+    for (int64_t p = 0; p < products; ++p) at::mm_out(y, x, w.t());
     (void)y[0][0].item<float>();  // waits for a device
-    best = std::min(best, now_s() - t);
+    best = std::min(best, (now_s() - t) / static_cast<double>(products));
   }
-  return 2.0 * kM * kN * kK / best / 1e9;
+  return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) / best / 1e9;
 }
 
 double read_bandwidth_gb_per_s() {
@@ -50,6 +49,21 @@ double read_bandwidth_gb_per_s() {
     best = std::min(best, now_s() - t);
   }
   return static_cast<double>(kWords) * 8 / best / 1e9;
+}
+
+double copy_bandwidth_gb_per_s(at::Device device) {
+  constexpr int64_t kBytes = int64_t{1} << 29;  // beyond any cache; twice that fits the smallest GPUs
+  constexpr int kRounds = 5, kCopies = 20;      // many copies a round: waiting costs as much as a tenth of one
+  const at::Tensor from = at::zeros({kBytes}, at::TensorOptions().dtype(at::kByte).device(device));
+  at::Tensor to = at::empty_like(from);
+  double best = 1e30;
+  for (int r = 0; r <= kRounds; ++r) {
+    const double t = now_s();
+    for (int c = 0; c < kCopies; ++c) to.copy_(from);
+    (void)to[0].item<uint8_t>();  // waits for the device
+    if (r > 0) best = std::min(best, now_s() - t);
+  }
+  return 2.0 * kCopies * static_cast<double>(kBytes) / best / 1e9;
 }
 
 }  // namespace slmi::ceilings
