@@ -16,5 +16,6 @@ void add_merge(CLI::App& app, Runtime& rt);
 void add_quantize(CLI::App& app, Runtime& rt);
 void add_inspect(CLI::App& app, Runtime& rt);
 void add_doctor(CLI::App& app, Runtime& rt);
+void add_bench(CLI::App& app, Runtime& rt);
 
 }  // namespace slmi::cli

@@ -37,6 +37,7 @@ int run(int argc, char** argv) {
   cli::add_quantize(app, rt);
   cli::add_inspect(app, rt);
   cli::add_doctor(app, rt);
+  cli::add_bench(app, rt);
   if (const auto text = config::parse_or_fail(app, argc, argv)) std::cout << *text << std::flush;
   return 0;
 }

@@ -10,7 +10,8 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
 
-const std::vector<std::string> kCommands = {"train", "eval", "predict", "merge", "quantize", "inspect", "doctor"};
+const std::vector<std::string> kCommands = {"train",    "eval",    "predict", "merge",
+                                            "quantize", "inspect", "doctor",  "bench"};
 
 TEST(Program, VersionNamesCommitLibtorchCudaAndSimd) {
   const TemporaryDirectory dir;
@@ -42,10 +43,10 @@ TEST(Program, EveryHelpEndsWithAnExampleThatParses) {
     example.erase(example.find_last_not_of("\n ") + 1);
     ASSERT_TRUE(example.starts_with("slmi " + command)) << example;
     EXPECT_EQ(example.find('\n'), std::string::npos) << "more than a line: " << example;
-    // Parsed, it gets as far as the files that this directory does not have (doctor needs none): never to a usage
-    // error.
+    // Parsed, it gets as far as the files that this directory does not have (doctor and bench need none): never to a
+    // usage error.
     const Outcome got = run(example, dir.path());
-    EXPECT_EQ(got.code, command == "doctor" ? 0 : 3) << example << "\n" << got.err;
+    EXPECT_EQ(got.code, command == "doctor" || command == "bench" ? 0 : 3) << example << "\n" << got.err;
   }
 }
 
@@ -108,6 +109,42 @@ TEST(Doctor, AForcedSimdSetIsNoted) {
   const Json simd = findings(got.out).at("SIMD");
   EXPECT_EQ(simd["state"], "note") << got.out;
   EXPECT_THAT(simd["remedy"].get<std::string>(), HasSubstr("SLMI_FORCE_SIMD"));
+}
+
+TEST(Bench, CeilingsAreMeasuredShownAndWritten) {
+  const TemporaryDirectory dir;
+  const Outcome got = run("slmi bench ceilings --device cpu --threads 1 --out c.json", dir.path());
+  ASSERT_EQ(got.code, 0) << got.err;
+  const Json found = parse_json(read_text(dir / "c.json"), "c.json");
+  EXPECT_EQ(found["device"], "cpu");
+  EXPECT_EQ(found["threads"], 1);
+  EXPECT_EQ(found["predicted"], false);
+  EXPECT_EQ(found["read_gb_per_s"], found["read_gb_per_s_one_thread"]);
+  // From a board with one slow memory chip to a server with many: anything else is a wrong unit.
+  EXPECT_GT(found["read_gb_per_s"].get<double>(), 0.5);
+  EXPECT_LT(found["read_gb_per_s"].get<double>(), 1000);
+  EXPECT_GT(found["f32_gflops"].get<double>(), 0.5);
+  EXPECT_LT(found["f32_gflops"].get<double>(), 2000);
+  EXPECT_GT(found["bf16_gflops"].get<double>(), 0);
+  EXPECT_TRUE(found["f16_gflops"].is_null()) << "not measured on a CPU";
+  EXPECT_THAT(got.out, MatchesRegex("[^\n]+, 1 thread\n(.|\n)*memory, reading, 1 thread +[0-9.]+ GB/s\n"
+                                    "matrix products, f32 +[0-9.]+ GFLOP/s\n"
+                                    "matrix products, bf16 +[0-9.]+ GFLOP/s\n"));
+}
+
+TEST(Bench, MistakesNameTheCommandTheyAreIn) {
+  const TemporaryDirectory dir;
+  const Outcome flag = run("slmi bench ceilings --thread 2", dir.path());
+  EXPECT_EQ(flag.code, 2);
+  EXPECT_THAT(flag.err, HasSubstr("did you mean --threads? See slmi bench ceilings --help"));
+  const Outcome command = run("slmi bench ceiling", dir.path());
+  EXPECT_EQ(command.code, 2);
+  EXPECT_THAT(command.err, HasSubstr("did you mean ceilings?"));
+  const Outcome none = run("slmi bench", dir.path());
+  EXPECT_EQ(none.code, 2);
+  EXPECT_THAT(none.err, HasSubstr("See slmi bench --help"));
+  const Outcome unwritable = run("slmi bench ceilings --device cpu --out absent/c.json", dir.path());
+  EXPECT_EQ(unwritable.code, 8) << unwritable.err;
 }
 
 }  // namespace
