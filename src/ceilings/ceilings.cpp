@@ -3,6 +3,8 @@
 
 #include <c10/core/CachingDeviceAllocator.h>
 
+#include <type_traits>
+
 #include "slmi/base/error.h"
 #include "slmi/base/machine.h"
 #include "slmi/ceilings/probe.h"

@@ -35,7 +35,7 @@ struct Parts {
 
 /// Sums f(tensor) over the matrices that a pass reads.
 template <class F>
-Parts sum_matrices(const formats::LlamaConfig& config, const F& f) {
+Parts sum_matrices(const formats::LlamaConfig& config, F f) {
   Parts out;
   for (const auto& tensor : formats::expected_tensors(config)) {
     if (is_block_matrix(tensor)) out.blocks += f(tensor);

@@ -13,6 +13,7 @@
 #include "slmi/data/encoded_dataset.h"
 #include "slmi/data/packing.h"
 #include "slmi/decode/generator.h"
+#include "slmi/eval/energy.h"
 #include "slmi/eval/memory.h"
 #include "slmi/kernels/cpu/simd.h"
 #include "slmi/model/batch.h"
@@ -324,6 +325,13 @@ class Measurement {
     run_.loss = sum / static_cast<double>(targets);
   }
 
+  EnergyOptions energy_options() const {
+    EnergyOptions options;
+    const at::Device device = opened_.llama->device();
+    if (!device.is_cpu()) options.gpu = device.has_index() ? device.index() : 0;
+    return options;
+  }
+
   /// All rows in batches of rows that share a prefix and are of like length; answers in the rows' order.
   void answer_all() {
     std::vector<int64_t> order = fitting_;
@@ -334,7 +342,10 @@ class Measurement {
     const auto n = static_cast<int64_t>(order.size());
     std::vector<std::optional<RowAnswer>> answers(set_.rows.size());
     run_.speed.accuracy_batch = std::min(options_.batch_size, n);
+    run_.speed.accuracy_rows = n;
     int64_t held = 0;  // answers with a token that is not the likeliest
+    EnergyMeter energy(energy_options());
+    energy.start();
     const double start = now_s();
     for (int64_t begin = 0; begin < n; begin += options_.batch_size) {
       progress("answers", begin, n);
@@ -346,8 +357,11 @@ class Measurement {
         answers[static_cast<size_t>(rows_.source_row(batch[j]))] = RowAnswer{
             row(batch[j]).id, std::move(results[j].text), results[j].answer.log_probability, results[j].answer.stopped};
       }
+      energy.sample();
     }
     run_.speed.accuracy_s = now_s() - start;
+    if (const auto used = energy.stop()) run_.speed.accuracy_energy_j = used->joules;
+    run_.speed.energy_sources = energy.describe();
     if (opened_.files.answer_form && options_.answer_form)
       run_.notes.push_back(
           fmt::format("answers are held to the form of the training answers, {}; {} of {} would have left it "

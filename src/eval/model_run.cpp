@@ -30,6 +30,9 @@ void describe(V& v, SpeedRun& x) {
   v("requests_per_s", x.requests_per_s);
   v("accuracy_s", x.accuracy_s);
   v("accuracy_batch", x.accuracy_batch);
+  v("accuracy_rows", x.accuracy_rows);
+  v("accuracy_energy_j", x.accuracy_energy_j);
+  v("energy_sources", x.energy_sources);
 }
 
 template <class V>

@@ -39,6 +39,8 @@ void describe_model(const ModelRun& run, report::ModelReport& out) {
   out.decode_tokens_per_s = run.speed.decode_tokens_per_s;
   for (const auto& [batch, rate] : run.speed.requests_per_s)
     out.requests_per_s.emplace_back(std::to_string(batch), rate);
+  if (run.speed.accuracy_energy_j && run.speed.accuracy_rows > 0)
+    out.joules_per_request = *run.speed.accuracy_energy_j / static_cast<double>(run.speed.accuracy_rows);
   out.load_s = run.speed.load_s;
   if (!run.speed.requests.empty()) out.first_request_ms = run.speed.first_request_ms;
   out.rss_anon_bytes = run.rss_anon_bytes;
@@ -51,6 +53,9 @@ void describe_model(const ModelRun& run, report::ModelReport& out) {
                   f.weights.empty() ? "as given: its files do not say where they come from" : f.weights));
   out.notes.push_back(fmt::format("answers of at most {} tokens; all rows in {:.1f} s, {} at once", f.max_new_tokens,
                                   run.speed.accuracy_s, run.speed.accuracy_batch));
+  if (out.joules_per_request)
+    out.notes.push_back(fmt::format("energy: {:.1f} J for all rows by {}; what else ran on the machine counts too",
+                                    *run.speed.accuracy_energy_j, run.speed.energy_sources));
 }
 
 }  // namespace slmi::eval

@@ -163,6 +163,8 @@ void add_speed(Rows& rows, const EvalReport& report) {
       return value == nullptr ? "-" : number(*value);
     });
   }
+  rows.add_if_any("J a request, all rows in batches",
+                  [](const ModelReport& m) { return number(m.joules_per_request); });
 }
 
 void add_memory(Rows& rows) {

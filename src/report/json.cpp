@@ -124,6 +124,7 @@ void describe(V& v, ModelReport& x) {
   v("prefill_tokens_per_s", x.prefill_tokens_per_s);
   v("decode_tokens_per_s", x.decode_tokens_per_s);
   v("requests_per_s", x.requests_per_s);
+  v("joules_per_request", x.joules_per_request);
   v("load_s", x.load_s);
   v("first_request_ms", x.first_request_ms);
   v("rss_anon_bytes", x.rss_anon_bytes);

@@ -1,6 +1,7 @@
 // The parts that need no model: names and thresholds, JSON of runs and jobs, predictions files, memory figures.
 #include <gtest/gtest.h>
 
+#include "../../src/eval/speed.h"
 #include "slmi/base/error.h"
 #include "slmi/data/row_reader.h"
 #include "slmi/eval/evaluate.h"
@@ -92,6 +93,8 @@ TEST(ModelRun, SurvivesItsJson) {
   run.speed.load_s = 0.1;
   run.speed.requests = {{1.5, 20.25, 3.0}, {2.0, 2.0, std::nullopt}};
   run.speed.requests_per_s = {{1, 3.5}, {8, 10.0}};
+  run.speed.accuracy_energy_j = 12.5;
+  run.speed.energy_sources = "RAPL package-0";
   run.rss_anon_bytes = 12345678901;
   run.notes = {"n"};
   const Json json = Json::parse(to_json(run).dump());
@@ -105,6 +108,8 @@ TEST(ModelRun, SurvivesItsJson) {
   EXPECT_EQ(back.speed.requests[0].ttft, 1.5);
   EXPECT_EQ(back.speed.requests[0].e2e, 20.25);
   EXPECT_EQ(back.speed.requests_per_s[1].first, 8);
+  EXPECT_EQ(back.speed.accuracy_energy_j, 12.5);
+  EXPECT_EQ(back.speed.energy_sources, "RAPL package-0");
   EXPECT_EQ(back.rss_anon_bytes, run.rss_anon_bytes);
   EXPECT_EQ(back.vram_device_bytes, std::nullopt);
   Json broken = json;
@@ -114,6 +119,21 @@ TEST(ModelRun, SurvivesItsJson) {
   broken = json;
   broken["answers"][0]["answer"] = 3;
   error_of(ErrorKind::Input, [&] { model_run_from_json(broken, "F"); });
+}
+
+TEST(DescribeModel, EnergyIsDividedByTheRowsItWasUsedFor) {
+  ModelRun run;
+  run.speed.accuracy_rows = 40;
+  run.speed.energy_sources = "RAPL package-0";
+  report::ModelReport without, with;
+  describe_model(run, without);
+  EXPECT_FALSE(without.joules_per_request);
+  run.speed.accuracy_energy_j = 50.0;
+  describe_model(run, with);
+  EXPECT_EQ(with.joules_per_request, 1.25);
+  ASSERT_EQ(with.notes.size(), without.notes.size() + 1);
+  EXPECT_NE(with.notes.back().find("50.0 J"), std::string::npos) << with.notes.back();
+  EXPECT_NE(with.notes.back().find("RAPL package-0"), std::string::npos) << with.notes.back();
 }
 
 TEST(WorkerJob, SurvivesItsJson) {

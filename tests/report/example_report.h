@@ -73,6 +73,7 @@ inline EvalReport example_report() {
   tuned.prefill_tokens_per_s = 1450.5;
   tuned.decode_tokens_per_s = 108;
   tuned.requests_per_s = {{"1", 3.2}, {"8", 9.75}, {"32", 14}};
+  tuned.joules_per_request = 1.875;
   tuned.load_s = 0.21;
   tuned.first_request_ms = 340;
   tuned.rss_anon_bytes = 212 << 20;

@@ -80,6 +80,7 @@ TEST(ReportJson, HoldsTheNamesThatChecksRelyOn) {
   EXPECT_EQ(m["latency_ms"]["tpot"]["p90"], 9.9);
   EXPECT_EQ(m["latency_ms"]["e2e"]["p95"], 498.0);
   EXPECT_EQ(m["requests_per_s"]["8"], 9.75);
+  EXPECT_EQ(m["joules_per_request"], 1.875);
   EXPECT_EQ(m["against"]["reference"], "base");
   EXPECT_EQ(m["against"]["lost"], 0);
   EXPECT_EQ(m["against"]["gained"], 464);
@@ -208,9 +209,11 @@ TEST(ReportMarkdown, RowsOfSomeSetsOnlyAreShownWhereTheyApply) {
   const std::string with = to_markdown(example_report()), without = to_markdown(small_report());
   for (const char* row : {"| match in any order of actions | - | 70.0 % (66.0–73.0) | - |",
                           "| out of scope: precision / recall / F1 | - | 91.0 % / 82.0 % / 86.3 % of 90 | - |",
-                          "| out of scope: AUROC of the log-probability | - | 0.930 | - |"})
+                          "| out of scope: AUROC of the log-probability | - | 0.930 | - |",
+                          "| J a request, all rows in batches | - | 1.88 | - |"})
     EXPECT_NE(with.find(row), std::string::npos) << row;
-  for (const char* part : {"any order", "out of scope"}) EXPECT_EQ(without.find(part), std::string::npos) << part;
+  for (const char* part : {"any order", "out of scope", "J a request"})
+    EXPECT_EQ(without.find(part), std::string::npos) << part;
 }
 
 TEST(ReportCsv, OneLineAModel) {

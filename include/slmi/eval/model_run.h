@@ -36,6 +36,9 @@ struct SpeedRun {
   std::vector<std::pair<int64_t, double>> requests_per_s;  // by batch size
   double accuracy_s = 0.0;                                 // wall time of answering all rows
   int64_t accuracy_batch = 0;                              // rows answered at once in that time
+  int64_t accuracy_rows = 0;                               // rows answered in that time
+  std::optional<double> accuracy_energy_j;  // of the machine in that time; absent: no counter can be read
+  std::string energy_sources;               // "RAPL package-0", or why there is none
 };
 
 /// What the model is made of.

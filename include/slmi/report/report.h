@@ -103,7 +103,8 @@ struct ModelReport {
   Latency latency_ms;
   std::vector<double> e2e_samples_ms;  // one a request, for the plot
   std::optional<double> prefill_tokens_per_s, decode_tokens_per_s;
-  Named<double> requests_per_s;  // by batch size: "1", "8", "32"
+  Named<double> requests_per_s;              // by batch size: "1", "8", "32"
+  std::optional<double> joules_per_request;  // of the whole machine, answering all rows in batches
   std::optional<double> load_s, first_request_ms;
   std::optional<int64_t> rss_anon_bytes, rss_file_bytes, vram_allocator_bytes, vram_device_bytes;
   std::optional<int64_t> rss_peak_bytes;  // until the requests at batch 1 were done
