@@ -41,31 +41,34 @@ struct QuantizeConfig {
     field("gguf", &T::gguf, "Write a GGUF file, for llama.cpp and what builds on it");
     field("gptq", &T::gptq, "Write 4 bits in GPTQ's form, for vLLM, transformers and GPTQModel");
     field("nf4", &T::nf4, Synonyms{"bnb", "bitsandbytes"}, "Write 4 bits in bitsandbytes' form, for transformers");
-    field("type", &T::type, Group{"GGUF"}, Metavar{"TYPE"}, Synonyms{"outtype", "qtype", "quantization"},
+    field("type", &T::type, Group{"GGUF"}, OnlyWith{"gguf"}, NotWith{"adapter_only"}, Metavar{"TYPE"},
+          Synonyms{"outtype", "qtype", "quantization"},
           "How matrices are stored: F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0 or Q3_K_M");
-    field("tensor_type", &T::tensor_type, Metavar{"PATTERN=TYPE"},
+    field("tensor_type", &T::tensor_type, OnlyWith{"gguf"}, NotWith{"adapter_only"}, Metavar{"PATTERN=TYPE"},
           "Another type for tensors whose name holds a match of a regular expression, e.g. attn_v=Q8_0");
-    field("name", &T::name, Metavar{"TEXT"}, DefaultText{"the model's own"}, "general.name in the file");
-    field("adapter_only", &T::adapter_only, Synonyms{"lora"},
+    field("name", &T::name, OnlyWith{"gguf"}, Metavar{"TEXT"}, DefaultText{"the model's own"},
+          "general.name in the file");
+    field("adapter_only", &T::adapter_only, OnlyWith{"gguf"}, Synonyms{"lora"},
           "Write the adapter alone, for llama.cpp's --lora beside a GGUF file of its base");
-    field("onto", &T::onto,
+    field("onto", &T::onto, Group{"Adapters"}, NotWith{"adapter_only"},
           Choice<MergeOnto>{{"auto", MergeOnto::Auto}, {"w16", MergeOnto::W16}, {"dequant", MergeOnto::Dequant}},
           "Base that an adapter is added to, as in slmi merge");
-    field("calibration", &T::calibration, Group{"Calibration (--gguf, --gptq)"}, Metavar{"FILE"},
-          Synonyms{"imatrix", "calibration-file", "dataset", "calibration-dataset"},
+    field("calibration", &T::calibration, Group{"Calibration"}, OnlyWith{"gguf", "gptq"}, NotWith{"adapter_only"},
+          Metavar{"FILE"}, Synonyms{"imatrix", "calibration-file", "dataset", "calibration-dataset"},
           DefaultText{"what the run was trained on"}, "Rows that say which inputs matter most, JSONL; may be repeated");
-    field("calibration_rows", &T::calibration_rows, AtLeast{0}, Synonyms{"num-samples", "nsamples"},
+    field("calibration_rows", &T::calibration_rows, OnlyWith{"gguf", "gptq"}, NotWith{"adapter_only"}, AtLeast{0},
+          Synonyms{"num-samples", "nsamples"},
           "Rows of them to use, spread evenly (0, --gguf alone: all weights count the same)");
-    field("val", &T::val, Group{"Drift: the model before and after"}, Metavar{"FILE"},
+    field("val", &T::val, Group{"Drift: the model before and after"}, NotWith{"adapter_only"}, Metavar{"FILE"},
           Synonyms{"data", "eval-file", "validation"}, DefaultText{"what the run was validated on"},
           "Rows that both answer, JSONL");
-    field("rows", &T::rows, AtLeast{0}, Synonyms{"val-rows", "limit"},
+    field("rows", &T::rows, NotWith{"adapter_only"}, AtLeast{0}, Synonyms{"val-rows", "limit"},
           "Use the first N rows of each file (0: no drift)");
-    field("text_field", &T::text_field, "Name of the request's field in intent rows");
-    field("answer_field", &T::answer_field, "Name of the target's field in intent rows");
-    field("max_drop", &T::max_drop, AtLeast{0}, Synonyms{"threshold"},
+    field("text_field", &T::text_field, NotWith{"adapter_only"}, "Name of the request's field in intent rows");
+    field("answer_field", &T::answer_field, NotWith{"adapter_only"}, "Name of the target's field in intent rows");
+    field("max_drop", &T::max_drop, NotWith{"adapter_only"}, AtLeast{0}, Synonyms{"threshold"},
           "Exit with 6 if exact match falls by more points than this");
-    field("answer_form", &T::answer_form, kAnswerFormHelp);
+    field("answer_form", &T::answer_form, NotWith{"adapter_only"}, kAnswerFormHelp);
     field(Inline{}, &T::gptq_flags);
     field(Inline{}, &T::model, Group{"Model and machine"});
   }

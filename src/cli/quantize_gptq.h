@@ -23,25 +23,26 @@ struct GptqFlags {
   static void fields(V&& field) {
     using namespace config;
     using T = GptqFlags;
-    field("group_size", &T::group_size, Group{"GPTQ"}, AtLeast{-1}, Synonyms{"groupsize", "q-group-size"},
-          DefaultText{"the largest of 128, 64, 32 that divides every row"},
+    field("group_size", &T::group_size, Group{"GPTQ"}, OnlyWith{"gptq"}, AtLeast{-1},
+          Synonyms{"groupsize", "q-group-size"}, DefaultText{"the largest of 128, 64, 32 that divides every row"},
           "Inputs that share a scale: 32, 64 or 128; -1: all of a row");
-    field("act_order", &T::act_order, Synonyms{"desc-act"},
+    field("act_order", &T::act_order, OnlyWith{"gptq"}, Synonyms{"desc-act"},
           "Quantize columns by falling activation; more exact, but slower kernels where it is used");
-    field("group_aware", &T::group_aware, Synonyms{"act-group-aware"},
+    field("group_aware", &T::group_aware, OnlyWith{"gptq"}, NotWith{"act_order"}, Synonyms{"act-group-aware"},
           "Order groups, and columns inside them, by activation: costs nothing where the model is used");
-    field("damp", &T::damp, Range{1e-6, 1}, Synonyms{"damp-percent"},
+    field("damp", &T::damp, OnlyWith{"gptq"}, Range{1e-6, 1}, Synonyms{"damp-percent"},
           "Added to the Hessian's diagonal, as a share of its mean");
-    field("damp_step", &T::damp_step, Range{1e-6, 1}, Synonyms{"damp-auto-increment"},
+    field("damp_step", &T::damp_step, OnlyWith{"gptq"}, Range{1e-6, 1}, Synonyms{"damp-auto-increment"},
           "Added to that share each time the factorization fails");
-    field("max_damp", &T::max_damp, Range{1e-6, 1}, "Where to give up, with an error");
-    field("calibration_tokens", &T::calibration_tokens, AtLeast{1}, Synonyms{"seqlen", "max-seq-len"},
+    field("max_damp", &T::max_damp, OnlyWith{"gptq"}, Range{1e-6, 1}, "Where to give up, with an error");
+    field("calibration_tokens", &T::calibration_tokens, OnlyWith{"gptq"}, AtLeast{1}, Synonyms{"seqlen", "max-seq-len"},
           "Longest row in tokens; the rest of a row is left out");
-    field("micro_tokens", &T::micro_tokens, AtLeast{16}, Synonyms{"batch-size"}, "Tokens computed at once");
-    field("double_quant", &T::double_quant, Group{"NF4"}, Synonyms{"bnb-4bit-use-double-quant"},
+    field("micro_tokens", &T::micro_tokens, OnlyWith{"gptq"}, AtLeast{16}, Synonyms{"batch-size"},
+          "Tokens computed at once");
+    field("double_quant", &T::double_quant, Group{"NF4"}, OnlyWith{"nf4"}, Synonyms{"bnb-4bit-use-double-quant"},
           "Quantize the scales as well: 4.127 bits a weight instead of 4.5");
-    field("max_shard_gb", &T::max_shard_gb, Group{"Files"}, Above{0}, Synonyms{"max-shard-size"},
-          "Largest weight file, in units of 10^9 bytes");
+    field("max_shard_gb", &T::max_shard_gb, Group{"Files"}, OnlyWith{"gptq", "nf4"}, Above{0},
+          Synonyms{"max-shard-size"}, "Largest weight file, in units of 10^9 bytes");
   }
   void check(std::vector<std::string>& problems) const;
 };

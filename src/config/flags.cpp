@@ -73,10 +73,10 @@ struct Flags::State {
     const auto& texts = options[i]->results();
     return schema.fields[i].comma_separated ? split_at_commas(texts) : texts;
   }
-  void apply_flag(size_t i, void* config, std::vector<std::string>& problems);
+  void apply_flag(size_t i, void* config, GivenKeys& given, std::vector<std::string>& problems);
 };
 
-void Flags::State::apply_flag(size_t i, void* config, std::vector<std::string>& problems) {
+void Flags::State::apply_flag(size_t i, void* config, GivenKeys& given, std::vector<std::string>& problems) {
   const auto& field = schema.fields[i];
   const auto texts = texts_of(i);
   if (options[i]->count() == 0 || texts.empty()) return;
@@ -105,6 +105,8 @@ void Flags::State::apply_flag(size_t i, void* config, std::vector<std::string>& 
     field.store(config, value);
   }
   sources[field.key] = Source::Flag;
+  const bool negated = field.kind == Kind::Boolean && !field.list && value.back() == Json(false);
+  given[field.key] = {(negated ? "--no-" : "--") + field.flag, /*matters=*/true};
 }
 
 Flags::Flags(CLI::App& command, Schema schema, const void* defaults) : state_(std::make_shared<State>()) {
@@ -116,6 +118,7 @@ Flags::Flags(CLI::App& command, Schema schema, const void* defaults) : state_(st
   state->config_option = command.add_option("--config", state->config_file, "JSON file with values for these options");
   formatter->add_other(state->config_option, "FILE",
                        "JSON file with any of these values (// comments allowed); flags win");
+  formatter->set_schema(state->schema);
   for (const auto& field : state->schema.fields) {
     CLI::Option* option = nullptr;
     if (field.kind == Kind::Boolean && !field.list) {
@@ -134,21 +137,21 @@ Flags::Flags(CLI::App& command, Schema schema, const void* defaults) : state_(st
     state->options.push_back(option);
     formatter->add(option, field, default_text_of(field, field.load(defaults)));
   }
-  formatter->set_schema(state->schema);
   command.formatter(formatter);
 }
 
 Flags::~Flags() = default;
 
 void Flags::resolve(void* config, const std::string& file) {
-  std::vector<std::string> problems, seen;
+  std::vector<std::string> problems;
+  GivenKeys given;
   state_->sources.clear();
   for (const auto& path : {file, state_->config_file}) {
-    if (!path.empty()) read_file_text(state_->schema, config, read_config_text(path), path, problems, seen);
+    if (!path.empty()) read_file_text(state_->schema, config, read_config_text(path), path, problems, given);
   }
-  for (const auto& key : seen) state_->sources[key] = Source::File;
-  for (size_t i = 0; i < state_->options.size(); ++i) state_->apply_flag(i, config, problems);
-  check_whole(state_->schema, config, problems);
+  for (const auto& [key, what] : given) state_->sources[key] = Source::File;
+  for (size_t i = 0; i < state_->options.size(); ++i) state_->apply_flag(i, config, given, problems);
+  check_whole(state_->schema, config, given, problems);
   fail_if_any(problems);
 }
 

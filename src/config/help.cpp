@@ -110,6 +110,12 @@ std::string did_you_mean(const std::string& name) {
   return name.empty() ? "" : fmt::format("; did you mean {}?", name);
 }
 
+std::string flags_text(const Schema& schema, const std::vector<std::string>& keys) {
+  std::vector<std::string> flags;
+  for (const auto& key : keys) flags.push_back("--" + schema.find_key(key)->flag);
+  return join(flags, " or ");
+}
+
 std::string default_text_of(const Field& field, const Json& value) {
   if (!field.default_text.empty()) return field.default_text;
   const auto text = value_text(value);
@@ -206,6 +212,7 @@ void HelpFormatter::add(const CLI::Option* option, const Field& field, const std
   if (!field.required && !default_text.empty()) notes.push_back("default " + default_text);
   const bool names_shown = !field.choices.empty() && field.metavar.empty() && join(field.choices, "|").size() <= 24;
   if (const auto limits = limits_text(field); !limits.empty() && !names_shown) notes.push_back(limits);
+  if (!field.only_with.empty()) notes.push_back("with " + flags_text(schema_, field.only_with));
   if (field.list) notes.push_back(field.comma_separated ? "separate by commas or repeat" : "may be repeated");
   if (field.positional) notes.push_back(fmt::format("--{} may be left out", field.flag));
   if (!notes.empty()) entry.right += " [" + join(notes, "; ") + "]";

@@ -102,8 +102,8 @@ class KeyLines {
 class FileReader {
  public:
   FileReader(const Schema& schema, void* config, std::string_view source, const KeyLines& lines,
-             std::vector<std::string>& problems, std::vector<std::string>& seen)
-      : schema_(schema), config_(config), source_(source), lines_(lines), problems_(problems), seen_(seen) {}
+             std::vector<std::string>& problems, GivenKeys& given)
+      : schema_(schema), config_(config), source_(source), lines_(lines), problems_(problems), given_(given) {}
 
   void read(const Json& object, const std::string& prefix) {
     for (const auto& [name, value] : object.items()) read_key(prefix + name, value);
@@ -118,8 +118,11 @@ class FileReader {
     }
     const auto expected = field->find_problem(value);
     if (expected.empty()) {
+      const Json before = field->load(config_);
       field->store(config_, value);
-      seen_.push_back(key);
+      Given& given = given_[key];
+      given.place = place(key) + key;
+      given.matters = given.matters || field->load(config_) != before;
       return;
     }
     const auto near = value.is_string() ? nearest_name(value.get<std::string>(), field->choices) : "";
@@ -138,10 +141,12 @@ class FileReader {
     }
   }
 
-  void problem(const std::string& key, const std::string& text) {
+  void problem(const std::string& key, const std::string& text) { problems_.push_back(place(key) + text); }
+
+  /// "c.json:3: ".
+  std::string place(const std::string& key) const {
     const auto at = lines_.lines.find(key);
-    const auto line = at == lines_.lines.end() ? 1 : at->second;
-    problems_.push_back(fmt::format("{}:{}: {}", source_, line, text));
+    return fmt::format("{}:{}: ", source_, at == lines_.lines.end() ? 1 : at->second);
   }
 
   static std::string shortened(const Json& value) {
@@ -156,7 +161,7 @@ class FileReader {
   std::string_view source_;
   const KeyLines& lines_;
   std::vector<std::string>& problems_;
-  std::vector<std::string>& seen_;
+  GivenKeys& given_;
 };
 
 bool is_empty(const Json& value) {
@@ -164,10 +169,38 @@ bool is_empty(const Json& value) {
          (value.is_array() && value.empty());
 }
 
+/// Given fields that would be ignored.
+void check_switches(const Schema& schema, const void* config, const GivenKeys& given,
+                    std::vector<std::string>& problems) {
+  const auto is_on = [&](const std::string& key) { return schema.find_key(key)->load(config) == Json(true); };
+  std::vector<std::string> chosen;  // of the switches that some field needs
+  for (const auto& field : schema.fields) {
+    for (const auto& key : field.only_with) {
+      if (is_on(key) && std::find(chosen.begin(), chosen.end(), key) == chosen.end()) chosen.push_back(key);
+    }
+  }
+  for (const auto& field : schema.fields) {
+    const auto at = given.find(field.key);
+    if (at == given.end() || !at->second.matters) continue;
+    const auto& place = at->second.place;
+    if (!field.only_with.empty() && std::none_of(field.only_with.begin(), field.only_with.end(), is_on)) {
+      const auto wanted = flags_text(schema, field.only_with);
+      problems.push_back(chosen.empty() ? fmt::format("{} belongs to {}; give that too, or leave it out", place, wanted)
+                                        : fmt::format("{} belongs to {}, not to {}; leave it out, or say {} instead",
+                                                      place, wanted, flags_text(schema, chosen), wanted));
+    }
+    for (const auto& key : field.not_with) {
+      if (is_on(key))
+        problems.push_back(
+            fmt::format("{} has no meaning with {}; leave one of the two out", place, flags_text(schema, {key})));
+    }
+  }
+}
+
 }  // namespace
 
 void read_file_text(const Schema& schema, void* config, std::string_view text, const std::string& source,
-                    std::vector<std::string>& problems, std::vector<std::string>& seen) {
+                    std::vector<std::string>& problems, GivenKeys& given) {
   size_t consumed = 0;
   KeyLines lines(text, &consumed);
   Json::sax_parse(CountingIterator(text.data(), &consumed), CountingIterator(text.data() + text.size(), &consumed),
@@ -187,10 +220,10 @@ void read_file_text(const Schema& schema, void* config, std::string_view text, c
     problems.push_back(fmt::format("{}:1: a configuration is one JSON object {{...}}", source));
     return;
   }
-  FileReader(schema, config, source, lines, problems, seen).read(object, "");
+  FileReader(schema, config, source, lines, problems, given).read(object, "");
 }
 
-void check_whole(const Schema& schema, const void* config, std::vector<std::string>& problems) {
+void check_whole(const Schema& schema, const void* config, const GivenKeys& given, std::vector<std::string>& problems) {
   for (const auto& field : schema.fields) {
     if (!field.required || !is_empty(field.load(config))) continue;
     const bool spoken = std::any_of(problems.begin(), problems.end(), [&](const std::string& p) {
@@ -202,6 +235,7 @@ void check_whole(const Schema& schema, const void* config, std::vector<std::stri
   }
   if (!problems.empty()) return;
   for (const auto& check : schema.checks) check(config, problems);
+  check_switches(schema, config, given, problems);
 }
 
 void fail_if_any(const std::vector<std::string>& problems) {
@@ -209,9 +243,10 @@ void fail_if_any(const std::vector<std::string>& problems) {
 }
 
 void read_into(const Schema& schema, void* config, std::string_view text, const std::string& source) {
-  std::vector<std::string> problems, seen;
-  read_file_text(schema, config, text, source, problems, seen);
-  check_whole(schema, config, problems);
+  std::vector<std::string> problems;
+  GivenKeys given;
+  read_file_text(schema, config, text, source, problems, given);
+  check_whole(schema, config, given, problems);
   fail_if_any(problems);
 }
 

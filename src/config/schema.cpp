@@ -115,6 +115,13 @@ void check_names(const Schema& schema) {
     require(!field.help.empty(), ErrorKind::Internal, "config: {} has no help", field.key);
     require(field.kind != Kind::Choice || !field.choices.empty(), ErrorKind::Internal, "config: enum {} has no Choice",
             field.key);
+    for (const auto* switches : {&field.only_with, &field.not_with}) {
+      for (const auto& key : *switches) {
+        const Field* other = schema.find_key(key);
+        require(other != nullptr && other->kind == Kind::Boolean && !other->list && !other->optional,
+                ErrorKind::Internal, "config: {} depends on {}, which is no switch", field.key, key);
+      }
+    }
   }
   // A key that is also the prefix of another would be a value and an object at once.
   for (const auto& key : keys) {

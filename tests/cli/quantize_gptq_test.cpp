@@ -2,7 +2,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "../formats/tiny_model.h"
 #include "slmi/quant/nf4.h"
 #include "support.h"
 
@@ -14,23 +13,8 @@ using ::testing::HasSubstr;
 class QuantizeGptq : public ::testing::Test {
  protected:
   void SetUp() override {
-    formats::LlamaConfig config;
-    config.hidden_size = 32;
-    config.intermediate_size = 64;
-    config.num_layers = 2;
-    config.num_heads = config.num_kv_heads = 4;
-    config.head_dim = 8;
-    config.vocab_size = 96;
-    config.max_position_embeddings = 512;
-    config.bos_token_id = 1;
-    config.eos_token_ids = {2};
-    config.tie_word_embeddings = true;
-    formats::TinyModel(config).write_directory(dir_ / "model");
-    write_text(dir_ / "model/tokenizer.json", tiny_tokenizer_json());
-    std::string rows;
-    for (int i = 0; i < 20; ++i)
-      rows += "{\"text\": \"play song number " + std::to_string(37 * i) + " now\", \"answer\": \"music\"}\n";
-    write_text(dir_ / "rows.jsonl", rows);
+    write_gptq_base(dir_ / "model");
+    write_text(dir_ / "rows.jsonl", gptq_rows());
   }
   Outcome quantize(const std::string& more) {
     return run("slmi quantize --gptq --threads 1 --compute f32 --model model --calibration rows.jsonl " + more,

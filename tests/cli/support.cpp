@@ -8,6 +8,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "../formats/tiny_model.h"
 #include "slmi/base/error.h"
 #include "slmi/formats/gguf.h"
 #include "slmi/quant/gguf_codec.h"
@@ -135,6 +136,29 @@ void write_tiny_gguf(const fs::path& path) {
     w.add_tensor(formats::gguf_name_of_hf(name), format, tensor.shape, kept.back());
   }
   w.write(path);
+}
+
+void write_gptq_base(const fs::path& directory) {
+  formats::LlamaConfig config;
+  config.hidden_size = 32;
+  config.intermediate_size = 64;
+  config.num_layers = 2;
+  config.num_heads = config.num_kv_heads = 4;
+  config.head_dim = 8;
+  config.vocab_size = 96;
+  config.max_position_embeddings = 512;
+  config.bos_token_id = 1;
+  config.eos_token_ids = {2};
+  config.tie_word_embeddings = true;
+  formats::TinyModel(config).write_directory(directory);
+  write_text(directory / "tokenizer.json", tiny_tokenizer_json());
+}
+
+std::string gptq_rows() {
+  std::string out;
+  for (int i = 0; i < 20; ++i)
+    out += "{\"text\": \"play song number " + std::to_string(37 * i) + " now\", \"answer\": \"music\"}\n";
+  return out;
 }
 
 std::vector<float> values_of(const formats::Checkpoint& checkpoint, const std::string& name) {

@@ -49,6 +49,10 @@ void write_tiny_base(const fs::path& directory);
 /// The same as a GGUF file, its matrices in Q8_0 where their rows allow it, else in F16.
 void write_tiny_gguf(const fs::path& path);
 
+/// A random model (2 layers, width 32, 96 tokens) of sizes that GPTQ can hold, with that tokenizer; and rows for it.
+void write_gptq_base(const fs::path& directory);
+std::string gptq_rows();
+
 /// All values of a tensor as f32.
 std::vector<float> values_of(const formats::Checkpoint& checkpoint, const std::string& name);
 

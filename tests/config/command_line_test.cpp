@@ -204,6 +204,46 @@ TEST_F(CommandLine, ValuesMustFollowTheirFlags) {
             "--base stands more than once; give it once. See slmi train --help");
 }
 
+/// What `slmi brew` with these arguments says: a problem, or the help.
+std::string brew(std::vector<std::string> arguments) {
+  CLI::App app{"Drinks"};
+  app.name("slmi");
+  auto* command = app.add_subcommand("brew", "Make a drink");
+  auto binding = bind<DrinkConfig>(*command);
+  command->callback([binding] { binding->resolve(); });
+  std::vector<const char*> argv = {"slmi", "brew"};
+  for (const auto& argument : arguments) argv.push_back(argument.c_str());
+  try {
+    return parse_or_fail(app, static_cast<int>(argv.size()), argv.data()).value_or("");
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::Usage) << e.what();
+    return e.what();
+  }
+}
+
+TEST(CommandLineSwitches, AFlagWithoutItsSwitchIsRefused) {
+  EXPECT_EQ(brew({"--coffee", "--minutes", "3"}),
+            "--minutes belongs to --tea, not to --coffee; leave it out, or say --tea instead")
+      << "a flag counts even when it equals the default";
+  EXPECT_EQ(brew({"--tea", "--no-foam", "--iced", "--minutes", "1"}),
+            "--minutes has no meaning with --iced; leave one of the two out\n"
+            "--no-foam belongs to --coffee, not to --tea; leave it out, or say --coffee instead");
+  EXPECT_EQ(brew({"--milk", "3"}),
+            "say which: --tea or --coffee\n--milk belongs to --tea or --coffee; give that too, or leave it out");
+  EXPECT_EQ(brew({"--tea", "--minutes", "5", "--milk", "3", "--no-coffee"}), "");
+  const auto help = brew({"--help"});
+  EXPECT_NE(help.find("[default 0; with --tea or --coffee]"), std::string::npos) << help;
+}
+
+TEST(CommandLineSwitches, AFilesValueIsHeldAgainstTheFlags) {
+  const auto path = (std::filesystem::temp_directory_path() / "slmi_switch_test.json").string();
+  std::ofstream(path) << "{\n\"minutes\": 7,\n\"foam\": true}";
+  const auto with_tea = brew({"--config", path, "--tea"}), with_coffee = brew({"--config", path, "--coffee"});
+  std::filesystem::remove(path);
+  EXPECT_EQ(with_tea, "");
+  EXPECT_EQ(with_coffee, path + ":2: minutes belongs to --tea, not to --coffee; leave it out, or say --tea instead");
+}
+
 TEST_F(CommandLine, HelpAndVersionAreTextsToPrint) {
   EXPECT_EQ(parse({"--version"}), "slmi 1.2.3\n");
   const auto help = parse({"--help"});

@@ -13,9 +13,10 @@ namespace slmi::config {
 namespace {
 
 /// The message of the Error that reading `text` ends in, "" if it is read; fails the test on another kind.
+template <class T = ExampleConfig>
 std::string problem_of(const std::string& text, ErrorKind kind = ErrorKind::Usage) {
   try {
-    from_text<ExampleConfig>(text, "c.json");
+    from_text<T>(text, "c.json");
   } catch (const Error& e) {
     EXPECT_EQ(e.kind(), kind) << e.what();
     return e.what();
@@ -136,6 +137,23 @@ TEST(Config, CrossFieldChecksRunOnceTheFieldsAreGood) {
   EXPECT_EQ(problem_of(R"({"base": "b", "dry_run": true, "limit": 3})"), "--dry-run reads all rows; leave --limit out");
 }
 
+TEST(Config, AValueWithoutItsSwitchIsRefusedWhereItChangesSomething) {
+  EXPECT_EQ(problem_of<DrinkConfig>("{\"coffee\": true,\n\"minutes\": 5,\n\"iced\": true, \"foam\": false}"),
+            "c.json:3: iced belongs to --tea, not to --coffee; leave it out, or say --tea instead\n"
+            "c.json:2: minutes belongs to --tea, not to --coffee; leave it out, or say --tea instead\n"
+            "c.json:2: minutes has no meaning with --iced; leave one of the two out");
+  EXPECT_EQ(problem_of<DrinkConfig>(R"({"milk": 2})"),
+            "say which: --tea or --coffee\n"
+            "c.json:1: milk belongs to --tea or --coffee; give that too, or leave it out");
+  EXPECT_EQ(problem_of<DrinkConfig>(R"({"tea": true, "iced": true, "minutes": 4})"),
+            "c.json:1: minutes has no meaning with --iced; leave one of the two out");
+  EXPECT_EQ(problem_of<DrinkConfig>(R"({"coffee": true, "minutes": 3, "milk": 5, "foam": false})"), "")
+      << "a file may name the default";
+  DrinkConfig coffee;
+  coffee.coffee = true;
+  EXPECT_EQ(problem_of<DrinkConfig>(resolved_json(coffee).dump()), "") << "a resolved file names every field";
+}
+
 TEST(Config, BrokenFilesSayWhere) {
   EXPECT_NE(problem_of("{\"base\": \"b\",\n \"lr\": }").find("c.json:2:"), std::string::npos);
   EXPECT_NE(problem_of("").find("c.json:1:1: not valid JSON"), std::string::npos);
@@ -202,9 +220,22 @@ struct Unhelpful {
   }
 };
 
+template <bool kOther>
+struct Dependent {
+  bool y = false;
+  int64_t z = 0;
+  template <class V>
+  static void fields(V&& field) {
+    field("y", &Dependent::y, OnlyWith{kOther ? "z" : "w"}, "help");
+    field("z", &Dependent::z, "help");
+  }
+};
+
 TEST(Config, NamesThatCollideAreRefused) {
   EXPECT_THROW(schema_of<Twice>(), Error);
   EXPECT_THROW(schema_of<Unhelpful>(), Error);
+  EXPECT_THROW(schema_of<Dependent<false>>(), Error) << "there is no w";
+  EXPECT_THROW(schema_of<Dependent<true>>(), Error) << "z is no switch";
 }
 
 }  // namespace

@@ -80,4 +80,25 @@ struct ExampleConfig {
   }
 };
 
+/// Two forms of one thing, and fields that belong to one of them or to both.
+struct DrinkConfig {
+  bool tea = false, coffee = false, iced = false, foam = true;
+  int64_t minutes = 3;
+  double milk = 0;
+
+  template <class V>
+  static void fields(V&& field) {
+    using T = DrinkConfig;
+    field("tea", &T::tea, "Make tea");
+    field("coffee", &T::coffee, "Make coffee");
+    field("iced", &T::iced, OnlyWith{"tea"}, "Serve it cold");
+    field("minutes", &T::minutes, OnlyWith{"tea"}, NotWith{"iced"}, "How long it draws");
+    field("foam", &T::foam, OnlyWith{"coffee"}, "Foam on top");
+    field("milk", &T::milk, OnlyWith{"tea", "coffee"}, "Millilitres of milk");
+  }
+  void check(std::vector<std::string>& problems) const {
+    if (!tea && !coffee) problems.emplace_back("say which: --tea or --coffee");
+  }
+};
+
 }  // namespace slmi::config

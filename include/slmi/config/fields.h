@@ -95,6 +95,17 @@ struct DefaultText {
 struct Group {
   const char* title;
 };
+/// Has a meaning only where one of these switches is on; given without (by flag, or by a file with another value than
+/// the default) it is an error, never ignored. Switches are bool fields, by their whole keys.
+struct OnlyWith {
+  OnlyWith(std::initializer_list<const char*> list) : switches(list.begin(), list.end()) {}
+  std::vector<std::string> switches;
+};
+/// Has no meaning where one of these switches is on.
+struct NotWith {
+  NotWith(std::initializer_list<const char*> list) : switches(list.begin(), list.end()) {}
+  std::vector<std::string> switches;
+};
 /// The legal values of a string field.
 struct OneOf {
   OneOf(std::initializer_list<const char*> list) : names(list.begin(), list.end()) {}
@@ -132,6 +143,7 @@ struct Field {
   uint64_t type_high = std::numeric_limits<int64_t>::max();  // of an integer's C++ type
   std::vector<std::string> choices;                          // legal values of a Choice or OneOf
   std::vector<std::string> synonyms;
+  std::vector<std::string> only_with, not_with;  // keys of switches
   /// Stores a value that find_problem() accepted.
   std::function<void(void* config, const Json& value)> store;
   std::function<Json(const void* config)> load;
@@ -357,6 +369,10 @@ class Collector {
       field.comma_separated = true;
     } else if constexpr (std::is_same_v<A, Synonyms>) {
       field.synonyms = attribute.names;
+    } else if constexpr (std::is_same_v<A, OnlyWith>) {
+      field.only_with = attribute.switches;
+    } else if constexpr (std::is_same_v<A, NotWith>) {
+      field.not_with = attribute.switches;
     } else if constexpr (std::is_same_v<A, Flag>) {
       field.flag = attribute.name;
     } else if constexpr (std::is_same_v<A, Metavar>) {
@@ -389,7 +405,8 @@ class Collector {
 
 }  // namespace detail
 
-/// @throws Error{Internal} on a key or flag that stands twice, is not snake_case, or on a field without help.
+/// @throws Error{Internal} on a key or flag that stands twice, is not snake_case, on a field without help, or on one
+///         that depends on what is no switch.
 void check_names(const Schema& schema);
 
 /// The flattened field list of T, checked by check_names.
