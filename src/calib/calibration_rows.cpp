@@ -2,6 +2,7 @@
 #include "slmi/calib/calibration_rows.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "slmi/base/error.h"
@@ -9,16 +10,39 @@
 #include "slmi/data/packing.h"
 
 namespace slmi::calib {
+namespace {
+
+/// Indices of `wanted` of `size` rows, spread evenly; all of them if there are fewer.
+std::vector<int64_t> spread(int64_t size, int64_t wanted) {
+  require(size > 0 && wanted > 0, ErrorKind::Input, "no calibration rows: give some with --calibration FILE");
+  std::vector<int64_t> out(static_cast<size_t>(std::min(size, wanted)));
+  const auto n = static_cast<int64_t>(out.size());
+  for (int64_t i = 0; i < n; ++i) out[static_cast<size_t>(i)] = i * size / n;
+  return out;
+}
+
+}  // namespace
+
+CalibrationRows take_calibration_rows(data::RowSet set, const text::PromptBuilder& prompts,
+                                      const CalibrationOptions& options, at::Device device) {
+  std::vector<data::Row> some;
+  for (const int64_t i : spread(static_cast<int64_t>(set.rows.size()), options.max_rows))
+    some.push_back(std::move(set.rows[static_cast<size_t>(i)]));
+  set.rows = std::move(some);
+  data::EncodeOptions encode;
+  encode.max_seq_len = std::numeric_limits<int64_t>::max();  // cut below
+  return take_calibration_rows(data::EncodedDataset::encode(set, prompts, encode), options, device);
+}
 
 CalibrationRows take_calibration_rows(const data::EncodedDataset& dataset, const CalibrationOptions& options,
                                       at::Device device) {
-  require(dataset.size() > 0, ErrorKind::Input, "no calibration rows: give some with --calibration FILE");
+  const auto chosen = spread(dataset.size(), options.max_rows);
   CalibrationRows out;
-  out.num_rows = std::min(options.max_rows, dataset.size());
+  out.num_rows = static_cast<int64_t>(chosen.size());
   Sha256 hash;
   std::vector<data::EncodedDataset::Encoded> cut;
-  for (int64_t i = 0; i < out.num_rows; ++i) {
-    const auto ids = dataset.ids(i * dataset.size() / out.num_rows);
+  for (const int64_t i : chosen) {
+    const auto ids = dataset.ids(i);
     const auto length = std::min<size_t>(ids.size(), static_cast<size_t>(options.max_tokens));
     out.num_cut += length < ids.size() ? 1 : 0;
     data::EncodedDataset::Encoded row;

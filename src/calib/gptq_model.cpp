@@ -4,10 +4,10 @@
 #include <map>
 
 #include "layer_quantizer.h"
-#include "model_directory.h"
 #include "slmi/base/atomic_file.h"
 #include "slmi/base/error.h"
 #include "slmi/formats/hf_directory.h"
+#include "slmi/model/model_directory.h"
 #include "slmi/report/table.h"
 #include "unfinished.h"
 
@@ -121,7 +121,7 @@ QuantizeResult quantize_model(const model::ModelFiles& files, const WeightSource
                               const QuantizeOptions& options) {
   const auto& checkpoint = *files.checkpoint;
   check_sizes(checkpoint.config(), options.gptq.group_size);
-  check_out(files, out, Unfinished::is_in(out));
+  model::check_out(files, out);
   // The provenance first: what is cut short is then known as ours, and without config.json it does not load.
   slmi::create_directories(out);
   std::error_code ignored;
@@ -158,7 +158,7 @@ QuantizeResult quantize_model(const model::ModelFiles& files, const WeightSource
     result.modules.insert(result.modules.end(), layers.back().reports.begin(), layers.back().reports.end());
   }
   write_table(out, result.modules, job);
-  write_tokenizer(files, out, options.tokenizer);
+  model::write_tokenizer(files, out, options.tokenizer);
   const auto tensors = model_tensors(checkpoint, weights, layers);
   for (const auto& tensor : tensors) result.weight_bytes += tensor.size_bytes();
   formats::HfWriteOptions write;

@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <deque>
 
-#include "model_directory.h"
 #include "slmi/base/atomic_file.h"
 #include "slmi/base/error.h"
 #include "slmi/formats/hf_directory.h"
 #include "slmi/formats/nf4_checkpoint.h"
+#include "slmi/model/model_directory.h"
 
 namespace slmi::calib {
 namespace {
@@ -30,7 +30,7 @@ quant::Nf4Matrix quantized(const at::Tensor& weight, const std::string& name, qu
 Nf4ModelResult write_nf4_model(const model::ModelFiles& files, const WeightSource& weights,
                                const formats::Provenance& provenance, const fs::path& out,
                                const Nf4ModelOptions& options) {
-  check_out(files, out, false);
+  model::check_out(files, out);
   // The provenance first: what is cut short is then known as ours, and without config.json it does not load.
   slmi::create_directories(out);
   std::error_code ignored;
@@ -57,7 +57,7 @@ Nf4ModelResult write_nf4_model(const model::ModelFiles& files, const WeightSourc
   }
   result.matrices = total;
   for (const auto& tensor : tensors) result.weight_bytes += tensor.size_bytes();
-  write_tokenizer(files, out, options.tokenizer);
+  model::write_tokenizer(files, out, options.tokenizer);
   formats::HfWriteOptions write;
   write.dtype = "bfloat16";
   write.max_shard_bytes = options.max_shard_bytes;

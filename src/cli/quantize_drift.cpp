@@ -1,27 +1,18 @@
 // Drift of a quantized model; see the header.
 #include "quantize_drift.h"
 
-#include <algorithm>
-#include <filesystem>
 #include <iostream>
+
+#include "quantize_rows.h"
 
 namespace slmi::cli {
 namespace {
 
-namespace fs = std::filesystem;
-
 /// Rows to compare on; no files, with a line for the user, where there are none.
 eval::RowSource drift_rows(const QuantizeConfig& config, const model::ModelFiles& files, Runtime& rt) {
-  eval::RowSource rows{{config.val.begin(), config.val.end()}, config.text_field, config.answer_field, config.rows};
-  if (config.rows == 0) rows.files.clear();
-  if (config.rows == 0 || !rows.files.empty()) return rows;
-  if (files.kind == model::PathKind::Run) {
-    const auto own = model::validation_rows(files.path);
-    std::error_code error;
-    const bool there =
-        std::ranges::all_of(own.files, [&](const auto& file) { return fs::is_regular_file(file, error); });
-    if (there) rows = {own.files, own.text_field, own.answer_field, config.rows};
-  }
+  if (config.rows == 0) return {};
+  eval::RowSource rows = rows_of(config, files, config.val, model::validation_rows).source;
+  rows.limit = config.rows;
   if (rows.files.empty())
     rt.out
         << "drift: not measured; name rows with --val FILE.jsonl (a run's own are taken where they are still there)\n";

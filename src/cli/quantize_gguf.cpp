@@ -6,9 +6,9 @@
 #include <map>
 
 #include "quantize_drift.h"
+#include "quantize_rows.h"
 #include "slmi/base/atomic_file.h"
 #include "slmi/calib/importance.h"
-#include "slmi/data/encoded_dataset.h"
 #include "slmi/formats/gguf_adapter.h"
 #include "slmi/text/ollama_modelfile.h"
 
@@ -18,6 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr double kNotable = 0.2;  // relative error of a tensor that is worth a line
+constexpr int64_t kCalibrationTokensAtOnce = 2048;
 
 Json to_json(const model::TensorError& e) {
   return {{"name", e.name},
@@ -66,7 +67,7 @@ class GgufJob {
       model::GgufExportOptions options{out_, type_, overrides_, config_.name, rt_.command_line, {}};
       if (importances_) {
         options.importance = [this](const std::string& name) { return importances_->of(name); };
-        options.calibration_hash = importances_->calibration_hash();
+        options.calibration_hash = calibration_hash_;
       }
       options.progress = [&](int64_t done, int64_t total) { stages_.update("quantize", "weights", done, total); };
       result_ = model::export_gguf(source_.files, weights, options);
@@ -85,37 +86,41 @@ class GgufJob {
   }
 
  private:
-  /// Files named on the command line, else a run's own if all of them are still there.
-  eval::RowSource rows_of(const std::vector<std::string>& named,
-                          model::TrainingRows (*of_run)(const fs::path& run)) const {
-    eval::RowSource rows{{named.begin(), named.end()}, config_.text_field, config_.answer_field, 0};
-    if (!rows.files.empty() || source_.files.kind != model::PathKind::Run) return rows;
-    const auto own = of_run(source_.files.path);
-    std::error_code error;
-    const bool there =
-        std::ranges::all_of(own.files, [&](const auto& file) { return fs::is_regular_file(file, error); });
-    if (there) rows = {own.files, own.text_field, own.answer_field, 0};
-    return rows;
+  /// Whether a tensor may get a form whose quantizer weighs errors.
+  bool uses_importances() const {
+    using quant::FileType, quant::WeightFormat;
+    constexpr std::array kFine = {FileType::F32, FileType::F16, FileType::BF16, FileType::Q8_0};
+    constexpr std::array kFineFormats = {WeightFormat::F32, WeightFormat::F16, WeightFormat::BF16, WeightFormat::Q8_0};
+    return std::ranges::count(kFine, type_) == 0 || std::ranges::any_of(overrides_, [&](const auto& wish) {
+             return std::ranges::count(kFineFormats, wish.format) == 0;
+           });
   }
 
-  /// Which inputs are large, where the type's quantizers can use it and there are rows to measure it on.
+  /// Which inputs are large, where the types' quantizers can use it and there are rows to measure it on.
   void measure_importances() {
-    using quant::FileType;
-    constexpr auto kWithout = std::array{FileType::F32, FileType::F16, FileType::BF16, FileType::Q8_0};
-    const eval::RowSource source = rows_of(config_.calibration, model::training_rows);
-    if (std::ranges::count(kWithout, type_) > 0 || config_.calibration_rows == 0 || source.files.empty()) return;
+    require(uses_importances() || config_.calibration.empty(), ErrorKind::Usage,
+            "--calibration: --type {} stores every weight alone, whatever its input; leave it out, or take a type "
+            "below 8 bits",
+            quant::name(type_));
+    if (!uses_importances() || config_.calibration_rows == 0) return;
+    const QuantizeRows from = calibration_source(config_, source_.files);
+    if (from.source.files.empty()) {
+      rt_.out << fmt::format(
+          "not calibrated{}: errors of all inputs count the same; name rows with --calibration FILE\n",
+          from.missing.empty() ? "" : fmt::format(" ({} is not here)", from.missing.string()));
+      return;
+    }
     const auto opened = model::open_model(config_.model_path, source_.open);
-    const auto set = eval::read_source(source, source_.files.prompts->system_text());
-    const auto rows = data::EncodedDataset::encode(
-        set, *source_.files.prompts,
-        {source_.files.checkpoint->config().max_position_embeddings, data::OverLong::Skip});
-    calib::ImportanceOptions options;
-    options.max_rows = config_.calibration_rows;
-    options.progress = [&](int64_t done, int64_t total) { stages_.update("calibrate", "rows", done, total); };
-    importances_ = calib::Importances::measure(*opened.llama, rows, options);
+    const auto rows =
+        read_calibration(from.source, source_.files,
+                         {config_.calibration_rows, source_.files.checkpoint->config().max_position_embeddings,
+                          kCalibrationTokensAtOnce},
+                         opened.llama->device());
+    importances_ = calib::Importances::measure(
+        *opened.llama, rows, [&](int64_t done, int64_t total) { stages_.update("calibrate", "tokens", done, total); });
     stages_.finish();
-    rt_.out << fmt::format("calibrated on {} rows, {} tokens\n", std::min(rows.size(), config_.calibration_rows),
-                           importances_->num_tokens());
+    calibration_hash_ = rows.hash;
+    rt_.out << fmt::format("calibrated on {} rows, {} tokens\n", rows.num_rows, rows.num_tokens);
   }
 
   void print_result() const {
@@ -148,7 +153,7 @@ class GgufJob {
                          {"file", out_.string()},
                          {"file_bytes", result_.file_bytes},
                          {"type", std::string(quant::name(type_))},
-                         {"calibration_hash", importances_ ? Json(importances_->calibration_hash()) : Json(nullptr)},
+                         {"calibration_hash", importances_ ? Json(calibration_hash_) : Json(nullptr)},
                          {"bits_per_weight", result_.bits_per_weight},
                          {"tensors", tensors},
                          {"drift", drift_ ? eval::to_json(*drift_) : Json(nullptr)},
@@ -176,6 +181,7 @@ class GgufJob {
   model::GgufExportResult result_;
   std::vector<model::TensorError> errors_;
   std::optional<calib::Importances> importances_;
+  std::string calibration_hash_;
   std::optional<eval::Drift> drift_;
 };
 

@@ -1,55 +1,30 @@
 // slmi quantize --gptq: a model and calibration rows in, a GPTQ directory out. No arithmetic here.
 #include "quantize_directory.h"
 
-#include <algorithm>
 #include <csignal>
 #include <iostream>
 #include <optional>
 
+#include "quantize_rows.h"
 #include "slmi/base/error.h"
 #include "slmi/base/progress.h"
 #include "slmi/calib/gptq_model.h"
-#include "slmi/data/row_reader.h"
 
 namespace slmi::cli {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// The rows named, else those that the run was trained on.
-data::RowSet calibration_set(const QuantizeConfig& config, const model::ModelFiles& files) {
-  model::TrainingRows rows{
-      {config.calibration.begin(), config.calibration.end()}, config.text_field, config.answer_field};
-  if (rows.files.empty() && files.kind == model::PathKind::Run) {
-    rows = model::training_rows(files.path);
-    const auto missing =
-        std::find_if(rows.files.begin(), rows.files.end(), [](const auto& f) { return !fs::exists(f); });
-    require(missing == rows.files.end(), ErrorKind::Input,
-            "{}: the run {} was trained on it, and it is not here; name rows with --calibration FILE",
-            missing == rows.files.end() ? "" : missing->string(), config.model_path);
-  }
-  require(!rows.files.empty(), ErrorKind::Usage,
+/// The rows to calibrate on; without any there is no GPTQ.
+eval::RowSource calibration_rows_of(const QuantizeConfig& config, const model::ModelFiles& files) {
+  const QuantizeRows rows = calibration_source(config, files);
+  require(rows.missing.empty(), ErrorKind::Input,
+          "{}: the run {} was trained on it, and it is not here; name rows with --calibration FILE",
+          rows.missing.string(), config.model_path);
+  require(!rows.source.files.empty(), ErrorKind::Usage,
           "no calibration rows: {} says of none that it was trained on; name some with --calibration FILE",
           config.model_path);
-  data::ReadOptions options;
-  options.text_field = rows.text_field;
-  options.answer_field = rows.answer_field;
-  options.system_text = files.prompts->system_text();
-  options.targets = data::Targets::Optional;
-  return data::read_rows(rows.files, options);
-}
-
-/// Rows evenly spread over the set, encoded; only those that will be used.
-data::EncodedDataset encode_some(data::RowSet set, int64_t wanted, const text::PromptBuilder& prompts) {
-  const auto size = static_cast<int64_t>(set.rows.size());
-  if (wanted < size) {
-    std::vector<data::Row> some;
-    for (int64_t i = 0; i < wanted; ++i) some.push_back(std::move(set.rows[static_cast<size_t>(i * size / wanted)]));
-    set.rows = std::move(some);
-  }
-  data::EncodeOptions encode;
-  encode.max_seq_len = int64_t{1} << 20;  // cut later
-  return data::EncodedDataset::encode(set, prompts, encode);
+  return rows.source;
 }
 
 calib::QuantizeOptions options_of(const QuantizeConfig& config, const QuantizeSource& source) {
@@ -144,10 +119,9 @@ void run_quantize_gptq(const QuantizeConfig& config, Runtime& rt) {
   const GptqFlags& flags = config.gptq_flags;
   calib::QuantizeOptions options = options_of(config, source);
   const model::MergedWeights weights(source.files, config.onto);
-  const auto encoded =
-      encode_some(calibration_set(config, source.files), config.calibration_rows, *source.files.prompts);
-  const calib::CalibrationRows rows = calib::take_calibration_rows(
-      encoded, {config.calibration_rows, flags.calibration_tokens, flags.micro_tokens}, options.device);
+  const calib::CalibrationRows rows =
+      read_calibration(calibration_rows_of(config, source.files), source.files,
+                       {config.calibration_rows, flags.calibration_tokens, flags.micro_tokens}, options.device);
   rt.err << fmt::format("calibrating on {} rows, {} tokens{}; groups of {}; {} on {}\n", rows.num_rows, rows.num_tokens,
                         rows.num_cut > 0 ? fmt::format(" ({} rows cut)", rows.num_cut) : "", options.gptq.group_size,
                         ops::name(options.compute), options.device.str());

@@ -31,11 +31,10 @@ class GptqModel : public testing::Test {
   void SetUp() override {
     eval::write_tiny_model(dir_ / "model", 5, "random", eval::Norms::Moved, small_config());
     files_ = model::open_files(dir_ / "model", {});
-    std::string text;
     for (int i = 0; i < 40; ++i)
-      text += fmt::format("{{\"text\": \"request number {} of several, please\", \"answer\": \"intent {}\"}}\n", i * 7,
-                          i % 5);
-    encoded_ = data::EncodedDataset::encode(data::parse_rows(text, "rows"), *files_.prompts, {});
+      text_ += fmt::format("{{\"text\": \"request number {} of several, please\", \"answer\": \"intent {}\"}}\n", i * 7,
+                           i % 5);
+    encoded_ = data::EncodedDataset::encode(data::parse_rows(text_, "rows"), *files_.prompts, {});
     rows_ = take_calibration_rows(encoded_, {24, 48, 300}, at::kCPU);
     options_.gptq.group_size = 32;
   }
@@ -52,6 +51,7 @@ class GptqModel : public testing::Test {
 
   TempDir dir_{"gptq"};
   model::ModelFiles files_;
+  std::string text_;
   data::EncodedDataset encoded_;
   CalibrationRows rows_;
   QuantizeOptions options_;
@@ -68,6 +68,10 @@ TEST_F(GptqModel, RowsAreSpreadEvenlyAndCut) {
   EXPECT_EQ(all.num_cut, 0);
   EXPECT_NE(all.hash, rows_.hash);
   EXPECT_EQ(take_calibration_rows(encoded_, {24, 48, 4096}, at::kCPU).hash, rows_.hash);
+  const auto from_text =
+      take_calibration_rows(data::parse_rows(text_, "rows"), *files_.prompts, {24, 48, 300}, at::kCPU);
+  EXPECT_EQ(from_text.hash, rows_.hash);
+  EXPECT_EQ(from_text.num_tokens, rows_.num_tokens);
 }
 
 TEST_F(GptqModel, TheDirectoryIsWhole) {
@@ -203,7 +207,7 @@ TEST_F(GptqModel, WhatCannotBeIsRefusedBeforeAnythingIsWritten) {
   fs::create_directories(dir_ / "full");
   std::ofstream(dir_ / "full" / "notes.txt") << "x";
   expect_error(ErrorKind::Usage, {"holds other files already"}, [&] { quantize("full"); });
-  expect_error(ErrorKind::Usage, {"it is what is quantized"}, [&] { quantize("model"); });
+  expect_error(ErrorKind::Usage, {"it is the model that is read"}, [&] { quantize("model"); });
   EXPECT_TRUE(fs::exists(dir_ / "model" / "config.json"));
 }
 

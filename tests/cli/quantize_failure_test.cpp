@@ -57,5 +57,19 @@ TEST_F(QuantizeFailure, AFlagOfAnotherFormIsRefusedAndNothingIsWritten) {
   EXPECT_THAT(both.err, HasSubstr("--double-quant belongs to --nf4"));
 }
 
+TEST_F(QuantizeFailure, CalibrationThatNoTypeUsesIsRefused) {
+  const std::string command = "slmi quantize --gguf --type Q8_0 --calibration rows.jsonl --model model --out m.gguf ";
+  const Outcome got = run(command, dir_.path());
+  EXPECT_EQ(got.code, 2);
+  EXPECT_THAT(got.err, HasSubstr("--calibration: --type Q8_0 stores every weight alone"));
+  EXPECT_FALSE(fs::exists(dir_ / "m.gguf"));
+  const Outcome mixed = run(command + "--tensor-type ffn_up=Q4_0", dir_.path());
+  EXPECT_EQ(mixed.code, 0) << mixed.err;
+  EXPECT_THAT(mixed.out, HasSubstr("calibrated on 20 rows"));
+  const Outcome without = run("slmi quantize --gguf --type Q4_0 --model model --out m.gguf", dir_.path());
+  EXPECT_EQ(without.code, 0) << without.err;
+  EXPECT_THAT(without.out, HasSubstr("not calibrated: errors of all inputs count the same"));
+}
+
 }  // namespace
 }  // namespace slmi::cli::testing

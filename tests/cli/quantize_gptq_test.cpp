@@ -89,7 +89,7 @@ TEST_F(QuantizeGptq, MistakesAreNamed) {
   expect_usage(quantize("--out q --group-size 48"), 2, {"group_size = 48; expected 32, 64, 128 or -1"});
   expect_usage(quantize("--out q --group-size 64"), 2, {"q_proj has rows of 32", "groups of 64"});
   expect_usage(quantize("--out q --damp 0.9"), 2, {"damp = 0.9 is above max_damp = 0.5"});
-  expect_usage(quantize("--out model"), 2, {"it is what is quantized"});
+  expect_usage(quantize("--out model"), 2, {"it is the model that is read"});
   expect_usage(quantize("--out q --desc-act"), 2, {"did you mean --act-order?"});
   write_text(dir_ / "empty.jsonl", "");
   expect_usage(run("slmi quantize --gptq --model model --out q --calibration empty.jsonl", dir_.path()), 3,

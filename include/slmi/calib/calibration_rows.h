@@ -1,4 +1,5 @@
-// The tokens that a model is calibrated on: rows of a data set, cut and packed.
+// The tokens that a model is calibrated on: rows of a data set, cut and packed. The one choice of rows for GPTQ's
+// Hessians and for importances.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +8,7 @@
 
 #include "slmi/data/encoded_dataset.h"
 #include "slmi/model/batch.h"
+#include "slmi/text/prompt_builder.h"
 
 namespace slmi::calib {
 
@@ -23,8 +25,12 @@ struct CalibrationRows {
   std::string hash;  // SHA-256 of the ids and of where rows end
 };
 
-/// Takes max_rows of the data set, spread evenly over it, prompt and answer. Every row is computed whole, shared
-/// instructions too: each row counts for what it is. @throws Error{Input} if the data set is empty.
+/// Takes max_rows of the rows, spread evenly over them, prompt and answer; the others are not encoded. Every row is
+/// computed whole, shared instructions too: each row counts for what it is. @throws Error{Input} if there are no rows.
+CalibrationRows take_calibration_rows(data::RowSet set, const text::PromptBuilder& prompts,
+                                      const CalibrationOptions& options, at::Device device);
+
+/// The same from rows that are encoded.
 CalibrationRows take_calibration_rows(const data::EncodedDataset& dataset, const CalibrationOptions& options,
                                       at::Device device);
 
