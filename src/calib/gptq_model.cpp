@@ -122,11 +122,6 @@ QuantizeResult quantize_model(const model::ModelFiles& files, const WeightSource
   const auto& checkpoint = *files.checkpoint;
   check_sizes(checkpoint.config(), options.gptq.group_size);
   model::check_out(files, out);
-  // The provenance first: what is cut short is then known as ours, and without config.json it does not load.
-  slmi::create_directories(out);
-  std::error_code ignored;
-  fs::remove(out / "config.json", ignored);
-  formats::write_provenance(out, provenance);
   const Json job = job_of(files, rows, provenance, options);
   const Unfinished unfinished(out, job);
 
@@ -157,8 +152,9 @@ QuantizeResult quantize_model(const model::ModelFiles& files, const WeightSource
     layers.push_back(unfinished.load(i));
     result.modules.insert(result.modules.end(), layers.back().reports.begin(), layers.back().reports.end());
   }
-  write_table(out, result.modules, job);
-  model::write_tokenizer(files, out, options.tokenizer);
+  model::UnfinishedModel made(out);
+  write_table(made.path(), result.modules, job);
+  model::write_tokenizer(files, made.path(), options.tokenizer);
   const auto tensors = model_tensors(checkpoint, weights, layers);
   for (const auto& tensor : tensors) result.weight_bytes += tensor.size_bytes();
   formats::HfWriteOptions write;
@@ -166,7 +162,8 @@ QuantizeResult quantize_model(const model::ModelFiles& files, const WeightSource
   write.max_shard_bytes = options.max_shard_bytes;
   write.stop_ids = provenance.stop_ids;
   write.quantization = config_of(options.gptq, provenance).to_json();
-  formats::write_hf_directory(out, checkpoint.config(), tensors, provenance, write);
+  formats::write_hf_directory(made.path(), checkpoint.config(), tensors, provenance, write);
+  made.finish();
   unfinished.remove();
   return result;
 }

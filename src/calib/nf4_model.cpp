@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <deque>
 
-#include "slmi/base/atomic_file.h"
 #include "slmi/base/error.h"
 #include "slmi/formats/hf_directory.h"
 #include "slmi/formats/nf4_checkpoint.h"
@@ -31,13 +30,7 @@ Nf4ModelResult write_nf4_model(const model::ModelFiles& files, const WeightSourc
                                const formats::Provenance& provenance, const fs::path& out,
                                const Nf4ModelOptions& options) {
   model::check_out(files, out);
-  // The provenance first: what is cut short is then known as ours, and without config.json it does not load.
-  slmi::create_directories(out);
-  std::error_code ignored;
-  fs::remove(out / "config.json", ignored);
-  for (const char* table : {"quantization.csv", "quantization.json"}) fs::remove(out / table, ignored);  // of GPTQ
-  formats::write_provenance(out, provenance);
-
+  model::UnfinishedModel unfinished(out);
   const auto expected = formats::expected_tensors(files.checkpoint->config());
   const auto is_projection = [](const std::string& name) { return name.ends_with("_proj.weight"); };
   const int64_t total =
@@ -57,13 +50,14 @@ Nf4ModelResult write_nf4_model(const model::ModelFiles& files, const WeightSourc
   }
   result.matrices = total;
   for (const auto& tensor : tensors) result.weight_bytes += tensor.size_bytes();
-  model::write_tokenizer(files, out, options.tokenizer);
+  model::write_tokenizer(files, unfinished.path(), options.tokenizer);
   formats::HfWriteOptions write;
   write.dtype = "bfloat16";
   write.max_shard_bytes = options.max_shard_bytes;
   write.stop_ids = provenance.stop_ids;
   write.quantization = formats::nf4_config_json(options.scales, "bfloat16");
-  formats::write_hf_directory(out, files.checkpoint->config(), tensors, provenance, write);
+  formats::write_hf_directory(unfinished.path(), files.checkpoint->config(), tensors, provenance, write);
+  unfinished.finish();
   return result;
 }
 

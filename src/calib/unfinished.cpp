@@ -3,14 +3,13 @@
 
 #include "slmi/base/atomic_file.h"
 #include "slmi/base/error.h"
+#include "slmi/model/model_directory.h"
 
 namespace slmi::calib {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kDirectory = "unfinished";
-constexpr const char* kJob = "job.json";
 constexpr const char* kReports = "reports";  // metadata key of a layer's file
 
 ModuleReport report_from(const Json& json) {
@@ -53,11 +52,11 @@ Json to_json(const ModuleReport& r) {
 
 bool Unfinished::is_in(const fs::path& out) {
   std::error_code error;
-  return fs::exists(out / kDirectory / kJob, error);
+  return fs::exists(out / model::kUnfinished / model::kUnfinishedJob, error);
 }
 
-Unfinished::Unfinished(const fs::path& out, const Json& job) : directory_(out / kDirectory) {
-  const fs::path path = directory_ / kJob;
+Unfinished::Unfinished(const fs::path& out, const Json& job) : directory_(out / model::kUnfinished) {
+  const fs::path path = directory_ / model::kUnfinishedJob;
   if (!is_in(out)) {
     slmi::create_directories(directory_);
     write_file_atomically(path, job.dump(2) + "\n");

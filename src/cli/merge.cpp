@@ -70,7 +70,7 @@ void run_merge(const MergeConfig& config, Runtime& rt) {
   options.progress = [&](int64_t done, int64_t total) {
     if (rt.signal != 0)
       fail(rt.signal == SIGINT ? ErrorKind::Interrupted : ErrorKind::Terminated,
-           "stopped; {} holds no whole model: run the same command again", config.out);
+           "stopped; {} is as it was: run the same command again", config.out);
     if (!progress) progress.emplace("merge", "tensors", total);
     progress->update(done);
   };

@@ -11,7 +11,7 @@ void run_quantize_nf4(const QuantizeConfig& config, Runtime& rt) {
   const QuantizeSource source = open_source(config, rt);
   const model::MergedWeights weights(source.files, config.onto);
   const bool twice = config.gptq_flags.double_quant;
-  StageProgress stages(rt, fmt::format("{} holds no whole model: run the same command again", config.out));
+  StageProgress stages(rt, fmt::format("{} is as it was: run the same command again", config.out));
   calib::Nf4ModelOptions options;
   options.scales = twice ? quant::Nf4Scales::Double : quant::Nf4Scales::Plain;
   options.max_shard_bytes = static_cast<uint64_t>(config.gptq_flags.max_shard_gb * 1e9);

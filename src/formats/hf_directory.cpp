@@ -14,6 +14,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kConfigFile = "config.json";
+constexpr const char* kGenerationConfigFile = "generation_config.json";
 constexpr const char* kSingle = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
 
@@ -49,12 +51,6 @@ std::vector<std::span<const OutputTensor>> split(std::span<const OutputTensor> t
   return out;
 }
 
-void remove_file(const fs::path& path) {
-  std::error_code error;
-  fs::remove(path, error);
-  require(!error, ErrorKind::Output, "{}: cannot remove: {}", path.string(), error.message());
-}
-
 /// Writes the shards and their index; returns the names written.
 std::set<std::string> write_weights(const fs::path& directory, std::span<const OutputTensor> tensors, uint64_t limit) {
   const auto shards = split(tensors, limit);
@@ -81,6 +77,11 @@ std::set<std::string> write_weights(const fs::path& directory, std::span<const O
 
 }  // namespace
 
+void remove_model_files(const fs::path& directory) {
+  for (const char* name : {kConfigFile, kQuantizeConfigFile, kGenerationConfigFile}) remove_file(directory / name);
+  for (const auto& name : weight_files(directory)) remove_file(directory / name);
+}
+
 void write_hf_directory(const fs::path& directory, const LlamaConfig& config, std::span<const OutputTensor> tensors,
                         const Provenance& provenance, const HfWriteOptions& options) {
   require(options.max_shard_bytes > 0, ErrorKind::Usage, "the shard size is 0 bytes; expected at least 1");
@@ -92,7 +93,7 @@ void write_hf_directory(const fs::path& directory, const LlamaConfig& config, st
           "{}: holds {} but no {}: another program's model, which is not overwritten; choose another directory",
           directory.string(), old.empty() ? "" : *old.begin(), kProvenanceFile);
   // Without config.json nothing loads the directory: a half-written model must never look whole.
-  remove_file(directory / "config.json");
+  remove_file(directory / kConfigFile);
   remove_file(directory / kQuantizeConfigFile);
   write_provenance(directory, provenance);
   const auto written = write_weights(directory, tensors, options.max_shard_bytes);
@@ -102,10 +103,10 @@ void write_hf_directory(const fs::path& directory, const LlamaConfig& config, st
   Json generation = {{"bos_token_id", config_json.at("bos_token_id")},
                      {"eos_token_id", eos_to_json(options.stop_ids.empty() ? config.eos_token_ids : options.stop_ids)},
                      {"pad_token_id", config_json.at("pad_token_id")}};
-  write_file_atomically(directory / "generation_config.json", generation.dump(2) + "\n");
+  write_file_atomically(directory / kGenerationConfigFile, generation.dump(2) + "\n");
   if (options.quantization.is_object() && options.quantization.value("quant_method", "") == "gptq")
     write_file_atomically(directory / kQuantizeConfigFile, options.quantization.dump(2) + "\n");
-  write_file_atomically(directory / "config.json", config_json.dump(2) + "\n");
+  write_file_atomically(directory / kConfigFile, config_json.dump(2) + "\n");
 }
 
 }  // namespace slmi::formats

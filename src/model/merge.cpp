@@ -1,7 +1,6 @@
 // Merging an adapter into its base; see the header.
 #include "slmi/model/merge.h"
 
-#include "slmi/base/atomic_file.h"
 #include "slmi/base/error.h"
 #include "slmi/formats/hf_directory.h"
 #include "slmi/model/model_directory.h"
@@ -9,7 +8,6 @@
 namespace slmi::model {
 namespace {
 
-namespace fs = std::filesystem;
 using formats::Dtype;
 
 Dtype dtype_of(MergeDtype dtype) {
@@ -76,14 +74,11 @@ MergeResult merge_adapter(const ModelFiles& files, const MergeOptions& options) 
   result.tensors = static_cast<int64_t>(tensors.size());
   for (const auto& tensor : tensors) result.weight_bytes += tensor.size_bytes();
   const auto provenance = weights.provenance(options.command);
-  // The provenance first: what is cut short is then known as ours, and without config.json it does not load.
-  slmi::create_directories(options.out);
-  std::error_code ignored;
-  fs::remove(options.out / "config.json", ignored);
-  formats::write_provenance(options.out, provenance);
-  write_tokenizer(files, options.out, options.tokenizer);
-  formats::write_hf_directory(options.out, files.checkpoint->config(), tensors, provenance,
+  UnfinishedModel unfinished(options.out);
+  write_tokenizer(files, unfinished.path(), options.tokenizer);
+  formats::write_hf_directory(unfinished.path(), files.checkpoint->config(), tensors, provenance,
                               {torch_name(dtype_of(options.dtype)), options.max_shard_bytes, provenance.stop_ids});
+  unfinished.finish();
   result.adapted = weights.num_adapted();
   return result;
 }

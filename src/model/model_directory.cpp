@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <cstring>
 
+#include "slmi/base/atomic_file.h"
 #include "slmi/base/error.h"
 #include "slmi/base/half.h"
+#include "slmi/formats/hf_directory.h"
 #include "slmi/formats/peft_adapter.h"
 #include "slmi/text/tokenizer_files.h"
 
@@ -14,6 +16,22 @@ namespace {
 
 namespace fs = std::filesystem;
 using formats::Dtype;
+
+/// The place of a model that is being written, in `out`/unfinished.
+constexpr const char* kPlace = "model";
+
+fs::path place_in(const fs::path& out) {
+  return out / kUnfinished / kPlace;
+}
+
+/// What this program writes about a model beside it, and what would be wrong beside the next one.
+constexpr const char* kReports[] = {"quantization.csv", "quantization.json", "report.json"};
+
+void move_up(const fs::path& from, const fs::path& to) {
+  std::error_code error;
+  fs::rename(from, to, error);
+  require(!error, ErrorKind::Output, "{}: cannot put in place: {}", to.string(), error.message());
+}
 
 at::ScalarType scalar_type_of(Dtype dtype) {
   return dtype == Dtype::BF16 ? at::kBFloat16 : dtype == Dtype::F16 ? at::kHalf : at::kFloat;
@@ -39,7 +57,8 @@ void check_out(const ModelFiles& files, const fs::path& out) {
             "--out {}: it is the model that is read; input files are never changed: give another directory",
             out.string());
   const bool ours = fs::exists(out / formats::kProvenanceFile) && !formats::PeftAdapter::is_adapter(out);
-  require(fs::is_empty(out, error) || ours, ErrorKind::Usage,
+  const bool begun = fs::exists(place_in(out), error) || fs::exists(out / kUnfinished / kUnfinishedJob, error);
+  require(fs::is_empty(out, error) || ours || begun, ErrorKind::Usage,
           "--out {}: holds other files already (no model of slmi's); give an empty or a new directory", out.string());
 }
 
@@ -50,6 +69,34 @@ void write_tokenizer(const ModelFiles& files, const fs::path& out, const std::st
   require(written->hash() == files.prompts->tokenizer().hash(), ErrorKind::Internal,
           "{}: the tokenizer written there is {:.12}, the model's {} is {:.12}", out.string(), written->hash(),
           files.prompts->tokenizer().source(), files.prompts->tokenizer().hash());
+}
+
+UnfinishedModel::UnfinishedModel(const fs::path& out) : out_(out), place_(place_in(out)) {
+  std::error_code error;
+  is_new_ = !fs::exists(out_, error);
+  fs::remove_all(place_, error);
+  require(!error, ErrorKind::Output, "{}: cannot remove: {}", place_.string(), error.message());
+  slmi::create_directories(place_);
+}
+
+UnfinishedModel::~UnfinishedModel() {
+  std::error_code ignored;
+  fs::remove_all(place_, ignored);
+  fs::remove(place_.parent_path(), ignored);  // fails where a job keeps its own files there
+  if (is_new_) fs::remove(out_, ignored);     // fails where anything is left
+}
+
+void UnfinishedModel::finish() {
+  formats::remove_model_files(out_);  // config.json before all others: from here on nothing loads `out`
+  text::remove_tokenizer_files(out_);
+  for (const char* name : kReports) slmi::remove_file(out_ / name);
+  std::vector<fs::path> names;
+  for (const auto& entry : fs::directory_iterator(place_)) names.push_back(entry.path().filename());
+  const auto last =
+      std::stable_partition(names.begin(), names.end(), [](const fs::path& n) { return n != "config.json"; });
+  require(last != names.end(), ErrorKind::Internal, "{}: holds no config.json", place_.string());
+  for (const auto& name : names) move_up(place_ / name, out_ / name);
+  sync_directory(out_);
 }
 
 Dtype written_dtype(const formats::Checkpoint& checkpoint, const std::string& name, Dtype dtype) {

@@ -7,6 +7,7 @@
 #include "slmi/base/mapped_file.h"
 #include "slmi/base/version.h"
 #include "slmi/formats/peft_adapter.h"
+#include "slmi/model/model_directory.h"
 
 namespace slmi::model {
 namespace {
@@ -98,6 +99,8 @@ PathKind classify(const fs::path& path) {
   if (fs::exists(path / "checkpoints") || fs::exists(path / "metrics.jsonl"))
     fail(ErrorKind::Input, "{}: a run without an adapter yet; finish it with slmi train --resume {}", path.string(),
          path.string());
+  require(fs::exists(path / "config.json") || !fs::exists(path / kUnfinished), ErrorKind::Input,
+          "{}: a model that was not written to its end; run the command that makes it once more", path.string());
   require(fs::exists(path / "config.json"), ErrorKind::Input,
           "{}: no model: neither config.json (Hugging Face), adapter_config.json (PEFT) nor adapter/ (a run)",
           path.string());

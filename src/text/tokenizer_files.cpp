@@ -25,16 +25,6 @@ constexpr std::array<const char*, 7> kVocabularyFiles = {
 /// A template in a file of its own goes before the one in tokenizer_config.json: never carried over.
 constexpr std::array<const char*, 2> kTemplateFiles = {"chat_template.jinja", "chat_template.json"};
 
-void remove_old_files(const fs::path& directory) {
-  const auto remove = [&](const char* name) {
-    std::error_code error;
-    fs::remove(directory / name, error);
-    require(!error, ErrorKind::Output, "{}: cannot remove: {}", (directory / name).string(), error.message());
-  };
-  for (const char* name : kVocabularyFiles) remove(name);
-  for (const char* name : kTemplateFiles) remove(name);
-}
-
 std::string quoted(std::string_view text) {
   return Json(text).dump();
 }
@@ -192,12 +182,17 @@ bool is_gguf(const fs::path& path) {
 
 }  // namespace
 
+void remove_tokenizer_files(const fs::path& directory) {
+  for (const char* name : kVocabularyFiles) remove_file(directory / name);
+  for (const char* name : kTemplateFiles) remove_file(directory / name);
+}
+
 void write_tokenizer_files(const fs::path& directory, const formats::GgufFile& vocabulary,
                            const ChatTemplate& chat_template) {
   const auto tokenizer = Tokenizer::from_gguf(vocabulary);
   const bool bpe = tokenizer->kind() == TokenizerKind::ByteLevelBpe;
   slmi::create_directories(directory);
-  remove_old_files(directory);
+  remove_tokenizer_files(directory);
   if (bpe) {
     write_file_atomically(directory / "tokenizer.json", tokenizer_json(vocabulary, *tokenizer));
   } else {
@@ -210,7 +205,7 @@ void copy_tokenizer_files(const fs::path& directory, const fs::path& from, const
   if (is_gguf(from)) return write_tokenizer_files(directory, formats::GgufFile::open(from), chat_template);
   const auto tokenizer = Tokenizer::load(from);
   slmi::create_directories(directory);
-  remove_old_files(directory);
+  remove_tokenizer_files(directory);
   const auto copy = [&](const fs::path& source, const char* name) {
     write_file_atomically(directory / name, MappedFile::open(source).text());
   };

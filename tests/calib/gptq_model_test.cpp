@@ -168,6 +168,22 @@ TEST_F(GptqModel, AStoppedJobGoesOnToTheSameBytes) {
   }
 }
 
+TEST_F(GptqModel, TheOldModelStaysUntilTheNewOneIsWhole) {
+  quantize("out");
+  const std::string old = bytes("out", "model.safetensors");
+  options_.gptq.damp = 0.2;
+  options_.progress = [](int64_t done, int64_t) {
+    if (done == 5) throw Stopped();
+  };
+  EXPECT_THROW(quantize("out"), Stopped);
+  EXPECT_EQ(bytes("out", "model.safetensors"), old);
+  EXPECT_EQ(formats::Checkpoint::open(dir_ / "out")->fingerprint(), files_.checkpoint->fingerprint());
+  options_.progress = nullptr;
+  EXPECT_EQ(quantize("out").resumed_layers, 1);
+  EXPECT_NE(bytes("out", "model.safetensors"), old);
+  EXPECT_FALSE(fs::exists(dir_ / "out" / "unfinished"));
+}
+
 TEST_F(GptqModel, KeptActivationsChangeNothing) {
   quantize("kept");
   options_.keep_bytes = 0;
@@ -183,6 +199,15 @@ void expect_error(ErrorKind kind, const std::vector<std::string>& parts, const s
     EXPECT_EQ(static_cast<int>(e.kind()), static_cast<int>(kind)) << e.what();
     for (const auto& part : parts) EXPECT_THAT(e.what(), HasSubstr(part));
   }
+}
+
+TEST_F(GptqModel, WithoutRowsThereIsNoCalibration) {
+  expect_error(ErrorKind::Input, {"no calibration rows", "--calibration FILE"}, [&] {
+    take_calibration_rows(data::RowSet{}, *files_.prompts, {24, 48, 300}, at::kCPU);
+  });
+  expect_error(ErrorKind::Input, {"no calibration rows"}, [&] {
+    take_calibration_rows(encoded_, {0, 48, 300}, at::kCPU);
+  });
 }
 
 TEST_F(GptqModel, AnotherJobIsNotTakenUp) {

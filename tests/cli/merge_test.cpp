@@ -191,6 +191,22 @@ TEST_F(Merge, ASumThatF16CannotHoldIsANumericError) {
   EXPECT_FALSE(fs::exists(dir_ / "merged/config.json"));
 }
 
+TEST_F(Merge, AFullDiskLeavesTheOldModel) {
+  ASSERT_NO_FATAL_FAILURE(merge("--base base --dtype f32"));
+  const std::string weights = read_text(dir_ / "merged/model.safetensors"),
+                    config = read_text(dir_ / "merged/config.json");
+  // POSIX counts blocks of 512: less than the weights need.
+  const Outcome got = run(fmt::format("ulimit -f {} && trap '' XFSZ && slmi merge --model adapter --base base --dtype "
+                                      "f32 --out merged",
+                                      (weights.size() - 1) / 512),
+                          dir_.path());
+  EXPECT_EQ(got.code, 8) << got.err;
+  EXPECT_THAT(got.err, HasSubstr("model.safetensors: cannot write"));
+  EXPECT_EQ(read_text(dir_ / "merged/model.safetensors"), weights);
+  EXPECT_EQ(read_text(dir_ / "merged/config.json"), config);
+  EXPECT_FALSE(fs::exists(dir_ / "merged/unfinished"));
+}
+
 TEST_F(Merge, AModelWithoutAnAdapterIsAUsageError) {
   const Outcome got = run("slmi merge --model base --out merged", dir_.path());
   EXPECT_EQ(got.code, 2);

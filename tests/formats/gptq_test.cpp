@@ -267,6 +267,52 @@ TEST(GptqReader, AWrongGroupSizeIsSeenFromTheData) {
   EXPECT_EQ(Checkpoint::open(dir.path())->names().size(), 21u);
 }
 
+/// A copy that was cut short, at any place, is said to be that.
+TEST(GptqReader, TruncatedDirectoriesAreNamed) {
+  const TempDir dir;
+  TinyGptq(plain()).write(dir.path());
+  const std::string weights = read_text(dir / "model.safetensors"), config = read_text(dir / "quantize_config.json");
+  const auto open = [&] { Checkpoint::open(dir.path()); };
+  for (const size_t size : {weights.size() - 1, weights.size() / 2, size_t{100}, size_t{5}}) {
+    write_text(dir / "model.safetensors", weights.substr(0, size));
+    expect_input_error({"model.safetensors", "cut short, copy it again"}, open);
+  }
+  write_text(dir / "model.safetensors", "");
+  expect_input_error({"model.safetensors", "empty", "copy it again"}, open);
+  std::filesystem::remove(dir / "model.safetensors");
+  expect_input_error({dir.path().string(), "neither model.safetensors nor model.safetensors.index.json"}, open);
+  write_text(dir / "model.safetensors", weights);
+  write_text(dir / "quantize_config.json", config.substr(0, config.size() / 2));
+  expect_input_error({"quantize_config.json:", "not valid JSON"}, open);
+}
+
+/// What config.json says of the method must be what the tensors are.
+TEST(GptqReader, AnotherMethodsLabelIsNamed) {
+  const TempDir dir;
+  TinyGptq(plain()).write(dir.path());
+  std::filesystem::remove(dir / "quantize_config.json");
+  Json json = read_json_file((dir / "config.json").string());
+  const auto label = [&](const char* key, const Json& value) {
+    Json changed = json;
+    changed["quantization_config"][key] = value;
+    write_text(dir / "config.json", changed.dump());
+  };
+  const auto open = [&] { Checkpoint::open(dir.path()); };
+  label("quant_method", "awq");
+  expect_input_error({"config.json", "quant_method = \"awq\""}, open);
+  label("bits", 3);
+  expect_input_error({"config.json", "bits = 3; only 4"}, open);
+  json["quantization_config"] = nf4_config_json(quant::Nf4Scales::Double, "bfloat16");
+  write_text(dir / "config.json", json.dump());
+  expect_input_error({dir.path().string(), "the configuration says bitsandbytes, but no tensor ends in"}, open);
+  // Sixteen bits that are called GPTQ.
+  const TempDir plain_dir;
+  TinyModel(tiny_gptq_config()).write_directory(plain_dir.path());
+  write_text(plain_dir / "quantize_config.json", plain().to_json().dump());
+  expect_input_error({plain_dir.path().string(), "no tensor ends in '.qweight'"},
+                     [&] { Checkpoint::open(plain_dir.path()); });
+}
+
 TEST(GptqReader, WritingAnotherModelThereRemovesTheConfiguration) {
   const TempDir dir;
   TinyGptq(plain()).write(dir.path());

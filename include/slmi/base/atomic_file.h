@@ -34,6 +34,9 @@ class AtomicFile {
 /// Writes the whole text atomically.
 void write_file_atomically(const std::filesystem::path& path, std::string_view text);
 
+/// Removes a file, or nothing if there is none. @throws Error{Output}.
+void remove_file(const std::filesystem::path& path);
+
 /// fsyncs a directory so that renames inside it survive a crash. @throws Error{Output}.
 void sync_directory(const std::filesystem::path& directory);
 

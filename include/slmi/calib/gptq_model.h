@@ -55,8 +55,8 @@ int64_t default_group_size(const formats::LlamaConfig& config);
 /// Finished layers are kept in `out`/unfinished until the model is whole; a call with the same weights, rows and
 /// options goes on from them and gives the same bytes.
 /// @throws Error{Usage} for sizes that GPTQ cannot hold (all in one message), for an `out` that holds other files or an
-///         unfinished job with other options; what gptq_quantize throws; Error{Output}. After an error `out` holds no
-///         loadable model.
+///         unfinished job with other options; what gptq_quantize throws; Error{Output}. After an error `out` holds
+///         what it held, and the finished layers (model::UnfinishedModel).
 QuantizeResult quantize_model(const model::ModelFiles& files, const WeightSource& weights, const CalibrationRows& rows,
                               const formats::Provenance& provenance, const std::filesystem::path& out,
                               const QuantizeOptions& options);

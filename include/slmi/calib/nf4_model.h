@@ -28,7 +28,7 @@ struct Nf4ModelResult {
 /// bf16 cannot hold them), config.json with bitsandbytes' quantization_config, tokenizer files, template and slmi.json.
 /// The NF4 form of the whole model is in memory at once.
 /// @throws Error{Usage} for an `out` that holds other files, Error{Numeric} naming a matrix that holds NaN or infinity,
-///         Error{Output}. After an error `out` holds no loadable model.
+///         Error{Output}. After an error `out` is as it was (model::UnfinishedModel).
 Nf4ModelResult write_nf4_model(const model::ModelFiles& files, const WeightSource& weights,
                                const formats::Provenance& provenance, const std::filesystem::path& out,
                                const Nf4ModelOptions& options);

@@ -29,4 +29,8 @@ void write_hf_directory(const std::filesystem::path& directory, const LlamaConfi
                         std::span<const OutputTensor> tensors, const Provenance& provenance,
                         const HfWriteOptions& options = {});
 
+/// Removes what write_hf_directory writes, but slmi.json: config.json first, so that what is left never loads.
+/// @throws Error{Output}.
+void remove_model_files(const std::filesystem::path& directory);
+
 }  // namespace slmi::formats

@@ -34,7 +34,8 @@ struct MergeResult {
 /// along, with the template that the adapter was trained with.
 /// @throws Error{Usage} if `files` has no adapter, for W16 on a quantized base, and for an `out` that is not empty and
 /// not a model of ours; Error{Numeric} naming the tensor if a sum is not finite in `dtype`; Error{Input} if the adapter
-/// does not fit; Error{Output}. After an error `out` holds no loadable model.
+/// does not fit; Error{Output}. After an error `out` is as it was
+/// (UnfinishedModel).
 MergeResult merge_adapter(const ModelFiles& files, const MergeOptions& options);
 
 }  // namespace slmi::model

@@ -22,4 +22,7 @@ void write_tokenizer_files(const std::filesystem::path& directory, const formats
 void copy_tokenizer_files(const std::filesystem::path& directory, const std::filesystem::path& from,
                           const ChatTemplate& chat_template);
 
+/// Removes every file that the two above may write or copy. @throws Error{Output}.
+void remove_tokenizer_files(const std::filesystem::path& directory);
+
 }  // namespace slmi::text
