@@ -3,10 +3,10 @@
 #include <array>
 #include <cmath>
 #include <cstring>
-#include <type_traits>
 
 #include "block_quantizers.h"
 #include "slmi/base/half.h"
+#include "slmi/kernels/cpu/block_round.h"
 #include "slmi/kernels/cpu/block_search.h"
 #include "slmi/kernels/gguf_blocks.h"
 
@@ -28,15 +28,29 @@ namespace {
 
 using Codes = std::array<uint8_t, kSmallBlock>;
 
-/// Nibbles of 32 codes, and where the format has them the fifth bits, in the order of gguf_blocks.h.
-void pack_nibbles(const Codes& q, uint8_t* qs) {
-  for (size_t j = 0; j < 16; ++j) qs[j] = static_cast<uint8_t>((q[j] & 15) | (q[j + 16] << 4));
+uint64_t load8(const uint8_t* p) {
+  uint64_t out;
+  std::memcpy(&out, p, sizeof(out));
+  return out;
 }
-void pack_fifth_bits(const Codes& q, uint8_t* qh) {
+
+// Nibbles of 32 codes, and where the format has them the fifth bits, in the order of gguf_blocks.h; eight codes at a
+// time, the first one lowest.
+
+void pack_nibbles(const uint8_t* q, uint8_t* qs) {
+  constexpr uint64_t kNibbles = 0x0f0f0f0f0f0f0f0f;
+  for (size_t j = 0; j < 16; j += 8) {
+    const uint64_t packed = (load8(q + j) & kNibbles) | ((load8(q + 16 + j) & kNibbles) << 4);
+    std::memcpy(qs + j, &packed, sizeof(packed));
+  }
+}
+
+void pack_fifth_bits(const uint8_t* q, uint8_t* qh) {
+  constexpr uint64_t kOnes = 0x0101010101010101;
+  constexpr uint64_t kGather = 0x0102040810204080;  // a product with it has bit 8i at 56 + i, and no other one there
   for (size_t j = 0; j < 4; ++j) {
-    unsigned bits = 0;
-    for (size_t i = 0; i < 8; ++i) bits |= static_cast<unsigned>(q[8 * j + i] >> 4) << i;
-    qh[j] = static_cast<uint8_t>(bits);
+    const uint64_t fifths = (load8(q + 8 * j) >> 4) & kOnes;
+    qh[j] = static_cast<uint8_t>((fifths * kGather) >> 56);
   }
 }
 
@@ -61,62 +75,42 @@ struct Traits<BlockQ5_1> {
 };
 
 template <class Block>
-void store_block(const Codes& q, float d, Block& b) {
+concept Affine = requires {
+  Traits<Block>::kMaxCode;
+};
+
+/// @param q  the 32 codes.
+template <class Block>
+void store_block(const uint8_t* q, float d, Block& b) {
   b.d = f32_to_f16(d);
   if constexpr (requires { b.qh; }) pack_fifth_bits(q, b.qh);
   pack_nibbles(q, b.qs);
 }
 
-float reciprocal(float d) {
-  return d != 0.0f ? 1.0f / d : 0.0f;
-}
-
-uint8_t clamp_code(float value, int max) {
-  const int code = static_cast<int>(value);
-  return static_cast<uint8_t>(code < 0 ? 0 : code > max ? max : code);
-}
-
 // ---- without importances
 
-/// Symmetric codes around kLevels: the scale is the signed value of largest magnitude (the first of equals) over
-/// -kLevels, so that this value is met exactly.
 template <class Block>
-requires requires {
-  Traits<Block>::kLevels;
-}
-void quantize_block(const float* x, Block& b) {
-  constexpr int kLevels = Traits<Block>::kLevels;
-  float largest = 0.0f;
-  for (int i = 0; i < kSmallBlock; ++i) {
-    if (std::fabs(x[i]) > std::fabs(largest)) largest = x[i];
+void quantize_plain_row(const float* x, std::byte* out, int64_t k, SimdLevel level) {
+  std::array<float, kMaxSubBlocks> scale;
+  [[maybe_unused]] std::array<float, kMaxSubBlocks> base;
+  std::array<uint8_t, kMaxSubBlocks * kSmallBlock> codes;
+  const int64_t num_blocks = k / kSmallBlock;
+  for (int64_t first = 0; first < num_blocks; first += kMaxSubBlocks) {
+    const int64_t count = std::min(kMaxSubBlocks, num_blocks - first);
+    const float* from = x + first * kSmallBlock;
+    if constexpr (Affine<Block>) {
+      round_affine_blocks(from, count, Traits<Block>::kMaxCode, scale.data(), base.data(), codes.data(), level);
+    } else {
+      round_symmetric_blocks(from, count, Traits<Block>::kLevels, scale.data(), codes.data(), level);
+    }
+    for (int64_t j = 0; j < count; ++j) {
+      Block b;
+      store_block(codes.data() + j * kSmallBlock, scale[static_cast<size_t>(j)], b);
+      if constexpr (Affine<Block>) b.m = f32_to_f16(base[static_cast<size_t>(j)]);
+      std::memcpy(out, &b, sizeof(b));
+      out += sizeof(b);
+    }
   }
-  const float d = largest / static_cast<float>(-kLevels);
-  const float id = reciprocal(d);
-  const float half = static_cast<float>(kLevels) + 0.5f;
-  Codes q;
-  for (size_t i = 0; i < q.size(); ++i) q[i] = clamp_code(x[i] * id + half, 2 * kLevels - 1);
-  store_block(q, d, b);
-}
-
-/// Codes 0..kMaxCode between the block's smallest and largest value.
-template <class Block>
-requires requires {
-  Traits<Block>::kMaxCode;
-}
-void quantize_block(const float* x, Block& b) {
-  constexpr int kMaxCode = Traits<Block>::kMaxCode;
-  float low = x[0];
-  float high = x[0];
-  for (int i = 1; i < kSmallBlock; ++i) {
-    if (x[i] < low) low = x[i];
-    if (x[i] > high) high = x[i];
-  }
-  const float d = (high - low) / static_cast<float>(kMaxCode);
-  const float id = reciprocal(d);
-  Codes q;
-  for (size_t i = 0; i < q.size(); ++i) q[i] = clamp_code((x[i] - low) * id + 0.5f, kMaxCode);
-  store_block(q, d, b);
-  b.m = f32_to_f16(low);
 }
 
 /// std::round for |x| < 128, as a sum and a cut that compilers make vectors of: with the number before 0.5 the sum is
@@ -129,7 +123,7 @@ void quantize_block(const float* x, BlockQ8_0& b) {
   float largest = 0.0f;
   for (int i = 0; i < kSmallBlock; ++i) largest = std::fmax(largest, std::fabs(x[i]));
   const float d = largest / 127.0f;
-  const float id = reciprocal(d);
+  const float id = d != 0.0f ? 1.0f / d : 0.0f;
   b.d = f32_to_f16(d);
   for (int i = 0; i < kSmallBlock; ++i) b.qs[i] = round_away(x[i] * id);
 }
@@ -138,10 +132,7 @@ void quantize_block(const float* x, BlockQ8_0& b) {
 
 /// Blocks [0, in.count): d of each, the codes of its fit.
 template <class Block>
-requires requires {
-  Traits<Block>::kLevels;
-}
-void quantize_blocks(const SubBlocks& in, Block* out, SimdLevel level) {
+requires(!Affine<Block>) void quantize_blocks(const SubBlocks& in, Block* out, SimdLevel level) {
   constexpr int kLevels = Traits<Block>::kLevels;
   SymmetricFit fit;
   symmetric_search(in, kLevels, fit, level);
@@ -151,14 +142,11 @@ void quantize_blocks(const SubBlocks& in, Block* out, SimdLevel level) {
     for (size_t i = 0; i < q.size() && fit.code_scale[j] != 0.0f; ++i) {
       q[i] = nearest_code(fit.code_scale[j] * x[i], -kLevels, kLevels - 1);
     }
-    store_block(q, fit.scale[j], out[j]);
+    store_block(q.data(), fit.scale[j], out[j]);
   }
 }
 
-template <class Block>
-requires requires {
-  Traits<Block>::kMaxCode;
-}
+template <Affine Block>
 void quantize_blocks(const SubBlocks& in, Block* out, SimdLevel level) {
   constexpr int kMaxCode = Traits<Block>::kMaxCode;
   AffineFit fit;
@@ -169,7 +157,7 @@ void quantize_blocks(const SubBlocks& in, Block* out, SimdLevel level) {
     for (size_t i = 0; i < q.size(); ++i) {
       q[i] = nearest_code(fit.code_scale[j] * (x[i] - fit.code_base[j]), 0.0f, kMaxCode);
     }
-    store_block(q, fit.scale[j], out[j]);
+    store_block(q.data(), fit.scale[j], out[j]);
     out[j].m = f32_to_f16(-fit.minimum[j]);
   }
 }
@@ -203,11 +191,15 @@ void quantize_weighted_row(const float* x, const float* importance, std::byte* o
 
 template <class Block>
 void quantize_row(const float* x, const float* importance, std::byte* out, int64_t k, SimdLevel level) {
-  if constexpr (!std::is_same_v<Block, BlockQ8_0>) {  // Q8_0 is fine enough without a search
-    if (importance != nullptr) return quantize_weighted_row<Block>(x, importance, out, k, level);
-  }
+  if (importance != nullptr) return quantize_weighted_row<Block>(x, importance, out, k, level);
+  quantize_plain_row<Block>(x, out, k, level);
+}
+
+/// Q8_0 is fine enough without a search, and without code of its own for a level.
+template <>
+void quantize_row<BlockQ8_0>(const float* x, const float*, std::byte* out, int64_t k, SimdLevel) {
   for (int64_t i = 0; i < k; i += kSmallBlock) {
-    Block b;
+    BlockQ8_0 b;
     quantize_block(x + i, b);
     std::memcpy(out, &b, sizeof(b));
     out += sizeof(b);

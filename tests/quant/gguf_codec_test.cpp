@@ -68,14 +68,20 @@ TEST(GgufQuantize, PackedBytesEqualThePackage) {
   constexpr int64_t kColumns = 64;
   const int64_t n = static_cast<int64_t>(input.size()) / kColumns;
   ASSERT_EQ(n, 13);
+  std::vector<kernels::cpu::SimdLevel> levels = test::vector_levels();
+  levels.insert(levels.begin(), kernels::cpu::SimdLevel::Scalar);
   for (const WeightFormat format : {WeightFormat::Q4_0, WeightFormat::Q4_1, WeightFormat::Q5_0, WeightFormat::Q5_1,
                                     WeightFormat::Q8_0, WeightFormat::BF16, WeightFormat::F16}) {
     const std::vector<std::byte> want = golden.values<std::byte>(label(format) + ".packed");
-    const std::vector<std::byte> got = quant::quantize(format, input, n, kColumns);
-    ASSERT_EQ(got.size(), want.size());
-    const auto difference = std::mismatch(got.begin(), got.end(), want.begin()).first - got.begin();
-    EXPECT_EQ(difference, static_cast<std::ptrdiff_t>(want.size()))
-        << label(format) << ": first differs in row " << difference / quant::row_bytes(format, kColumns);
+    for (const auto level : levels) {
+      const std::vector<std::byte> got =
+          quant::quantize(format, input, n, kColumns, {.importance = {}, .level = level});
+      ASSERT_EQ(got.size(), want.size());
+      const auto difference = std::mismatch(got.begin(), got.end(), want.begin()).first - got.begin();
+      EXPECT_EQ(difference, static_cast<std::ptrdiff_t>(want.size()))
+          << label(format) << ", level " << static_cast<int>(level) << ": first differs in row "
+          << difference / quant::row_bytes(format, kColumns);
+    }
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include "slmi/kernels/cpu/adamw.h"
 #include "slmi/kernels/cpu/attention.h"
+#include "slmi/kernels/cpu/block_round.h"
 #include "slmi/kernels/cpu/block_search.h"
 #include "slmi/kernels/cpu/cross_entropy.h"
 #include "slmi/kernels/cpu/dropout.h"
@@ -134,6 +135,12 @@ struct BlockSearch {
   static void descent(const SubBlocks& in, int levels, SymmetricFit& out, int8_t* codes);
   static void round(const float* x, int64_t count, int64_t size, const float* step, const float* offset,
                     CodeRange range, uint8_t* codes);
+};
+
+template <SimdLevel>
+struct BlockRound {
+  static void symmetric(const float* x, int64_t count, int levels, float* scale, uint8_t* codes);
+  static void affine(const float* x, int64_t count, int max_code, float* scale, float* base, uint8_t* codes);
 };
 
 /// For the tests of vec.h only; no Scalar version.
