@@ -5,6 +5,7 @@
 
 #include "slmi/ops/cross_entropy.h"
 #include "slmi/ops/norm.h"
+#include "slmi/ops/product.h"
 #include "slmi/ops/swiglu.h"
 
 namespace slmi::model {
@@ -253,7 +254,10 @@ at::Tensor Llama::head(const at::Tensor& hidden) const {
   const at::Tensor rstd = at::empty({hidden.size(0)}, hidden.options());
   const at::Tensor normed = at::empty_like(hidden, hidden.options().dtype(compute_type()));
   ops::rms_norm_forward(hidden, final_norm_, config_.rms_norm_eps, normed, rstd);
-  return at::mm(normed, head_weight().t());
+  const at::Tensor weight = head_weight();
+  const at::Tensor logits = at::empty({hidden.size(0), weight.size(0)}, normed.options());
+  ops::product_into(normed, weight, logits);
+  return logits;
 }
 
 at::Tensor Llama::head_loss(const at::Tensor& hidden, const at::Tensor& target_rows, const at::Tensor& target_ids,

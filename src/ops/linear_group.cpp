@@ -5,6 +5,7 @@
 
 #include "slmi/base/error.h"
 #include "slmi/ops/dropout.h"
+#include "slmi/ops/product.h"
 
 namespace slmi::ops {
 
@@ -127,8 +128,7 @@ void LinearGroup::fill_update_input(const at::Tensor& x_ext, const DropoutContex
   at::Tensor x = x_ext.narrow(1, 0, k_);
   if (dropout != nullptr) x = dropped(x, *dropout);
   if (gemm_.has_forward()) return gemm_.update_input(x, x_ext);
-  at::Tensor u = x_ext.narrow(1, k_, total_rank_);
-  at::mm_out(u, x, a_.t());
+  product_into(x, a_, x_ext.narrow(1, k_, total_rank_));
 }
 
 void LinearGroup::forward(const at::Tensor& x_ext, const at::Tensor& y, const DropoutContext* dropout) const {
@@ -138,8 +138,7 @@ void LinearGroup::forward(const at::Tensor& x_ext, const at::Tensor& y, const Dr
     return gemm_.forward(x_ext, y, GemmWeights::Fill::Nothing);
   }
   fill_update_input(x_ext, dropout);
-  at::Tensor out = y;
-  at::mm_out(out, x_ext, weight().t());
+  product_into(x_ext, weight(), y);
 }
 
 at::Tensor LinearGroup::backward(const at::Tensor& dy, const at::Tensor& x_ext, const DropoutContext* dropout,

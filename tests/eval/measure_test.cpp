@@ -93,7 +93,7 @@ TEST_F(MeasureTest, EveryFigureIsThere) {
   EXPECT_EQ(s.accuracy_rows, 40);
   // A machine whose counters can be read has used something; another says why there is none.
   EXPECT_EQ(s.accuracy_energy_j.has_value(), s.energy_sources.find("none (") != 0) << s.energy_sources;
-  if (s.accuracy_energy_j) EXPECT_GT(*s.accuracy_energy_j, 0.0);
+  EXPECT_GT(s.accuracy_energy_j.value_or(1.0), 0.0);
   EXPECT_GT(run.rss_anon_bytes, 0);
   EXPECT_GT(run.rss_file_bytes, 0);
   EXPECT_FALSE(run.vram_device_bytes.has_value());

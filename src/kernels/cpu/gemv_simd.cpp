@@ -12,12 +12,12 @@ constexpr int kRegisters = 32;
 constexpr int kRegisters = 16;
 #endif
 
-/// Rows of x that go over a block of weights at once; more of them take a second pass, with the weights in L1 by then.
+/// Rows of x that go over a block of weights at once; those that follow find the weights in L1.
 constexpr int kRowsAtOnce = 4;
 
-/// Weight rows a block: sums + weights + one x must fit the registers; many streams keep the memory busy.
+/// Weight rows a block: sums, weights and one x must fit the registers; with one row many streams keep the memory busy.
 constexpr int weight_rows(int m) {
-  const int fitting = (kRegisters - 4) / (m + 1);
+  const int fitting = (kRegisters - 1) / (m + 1);
   return m == 1 ? 8 : fitting < 4 ? fitting : 4;
 }
 
@@ -29,7 +29,10 @@ inline void prefetch(const W* at, int64_t distance) {
   __builtin_prefetch(reinterpret_cast<const void*>(address));  // NOLINT(performance-no-int-to-ptr)
 }
 
-template <int M, int N, class X, class W, class Y>
+/// Whether a pass over a block of weights also fetches the next block.
+enum class Next { Fetch, Leave };
+
+template <int M, int N, Next next, class X, class W, class Y>
 inline void block(const X* x, int64_t x_stride, const W* w, int64_t w_stride, int64_t k, Y* y, int64_t y_stride) {
   F sums[N][M];
 #pragma GCC unroll 8
@@ -43,7 +46,7 @@ inline void block(const X* x, int64_t x_stride, const W* w, int64_t w_stride, in
 #pragma GCC unroll 8
         for (int n = 0; n < N; ++n) {
           weights[n] = load(w + n * w_stride + i, lanes);
-          prefetch(w + n * w_stride + i, N * w_stride);
+          if constexpr (next == Next::Fetch) prefetch(w + n * w_stride + i, N * w_stride);
         }
 #pragma GCC unroll 8
         for (int m = 0; m < M; ++m) {
@@ -59,20 +62,37 @@ inline void block(const X* x, int64_t x_stride, const W* w, int64_t w_stride, in
   }
 }
 
-template <int M, class X, class W, class Y>
-void columns(const X* x, int64_t x_stride, const W* w, int64_t w_stride, int64_t k, Y* y, int64_t y_stride,
-             int64_t begin, int64_t end) {
-  constexpr int kFirst = M < kRowsAtOnce ? M : kRowsAtOnce, kBlock = weight_rows(kFirst);
-  const auto blocks = [&]<int N>(int64_t n) {
-    const W* weights = w + n * w_stride;
-    block<kFirst, N>(x, x_stride, weights, w_stride, k, y + n, y_stride);
-    if constexpr (M > kFirst) {
-      block<M - kFirst, N>(x + kFirst * x_stride, x_stride, weights, w_stride, k, y + kFirst * y_stride + n, y_stride);
+/// All rows of x over columns [begin, end), `kBlock` weight rows at a time. Each element's sum is made in the same
+/// order whatever the number of rows.
+template <int kBlock, class X, class W, class Y>
+void columns(const X* x, int64_t x_stride, int64_t num_rows, const W* w, int64_t w_stride, int64_t k, Y* y,
+             int64_t y_stride, int64_t begin, int64_t end) {
+  const auto rest = [&]<int N, Next next>(int64_t n, int64_t m) __attribute__((always_inline)) {
+    const X* from = x + m * x_stride;
+    Y* to = y + m * y_stride + n;
+    switch (num_rows - m) {
+      case 1:
+        return block<1, N, next>(from, x_stride, w + n * w_stride, w_stride, k, to, y_stride);
+      case 2:
+        return block<2, N, next>(from, x_stride, w + n * w_stride, w_stride, k, to, y_stride);
+      case 3:
+        return block<3, N, next>(from, x_stride, w + n * w_stride, w_stride, k, to, y_stride);
+      default:
+        return;
     }
   };
+  const auto all_rows = [&]<int N>(int64_t n) __attribute__((always_inline)) {
+    if (num_rows < kRowsAtOnce) return rest.template operator()<N, Next::Fetch>(n, 0);
+    block<kRowsAtOnce, N, Next::Fetch>(x, x_stride, w + n * w_stride, w_stride, k, y + n, y_stride);
+    int64_t m = kRowsAtOnce;
+    for (; m + kRowsAtOnce <= num_rows; m += kRowsAtOnce)
+      block<kRowsAtOnce, N, Next::Leave>(x + m * x_stride, x_stride, w + n * w_stride, w_stride, k,
+                                         y + m * y_stride + n, y_stride);
+    rest.template operator()<N, Next::Leave>(n, m);
+  };
   int64_t n = begin;
-  for (; n + kBlock <= end; n += kBlock) blocks.template operator()<kBlock>(n);
-  for (; n < end; ++n) blocks.template operator()<1>(n);
+  for (; n + kBlock <= end; n += kBlock) all_rows.template operator()<kBlock>(n);
+  for (; n < end; ++n) all_rows.template operator()<1>(n);
 }
 
 }  // namespace
@@ -81,24 +101,8 @@ template <>
 template <class X, class W, class Y>
 void Gemv<kLevel>::run(const X* x, int64_t x_stride, int64_t num_rows, const W* w, int64_t w_stride, int64_t k, Y* y,
                        int64_t y_stride, int64_t begin, int64_t end) {
-  switch (num_rows) {
-    case 1:
-      return columns<1>(x, x_stride, w, w_stride, k, y, y_stride, begin, end);
-    case 2:
-      return columns<2>(x, x_stride, w, w_stride, k, y, y_stride, begin, end);
-    case 3:
-      return columns<3>(x, x_stride, w, w_stride, k, y, y_stride, begin, end);
-    case 4:
-      return columns<4>(x, x_stride, w, w_stride, k, y, y_stride, begin, end);
-    case 5:
-      return columns<5>(x, x_stride, w, w_stride, k, y, y_stride, begin, end);
-    case 6:
-      return columns<6>(x, x_stride, w, w_stride, k, y, y_stride, begin, end);
-    case 7:
-      return columns<7>(x, x_stride, w, w_stride, k, y, y_stride, begin, end);
-    default:
-      return columns<8>(x, x_stride, w, w_stride, k, y, y_stride, begin, end);
-  }
+  if (num_rows == 1) return columns<weight_rows(1)>(x, x_stride, 1, w, w_stride, k, y, y_stride, begin, end);
+  columns<weight_rows(kRowsAtOnce)>(x, x_stride, num_rows, w, w_stride, k, y, y_stride, begin, end);
 }
 
 #define SLMI_INSTANTIATE(X, W, Y)                                                                               \

@@ -1,5 +1,5 @@
-// Product of a few rows with a big matrix, for decoding, on the CPU: the weights stream past once. Conventions:
-// types.h.
+// Product of some rows with a big matrix, for decoding, on the CPU: the weights stream past once and are not packed
+// first, which is what a GEMM spends half of its time on when there are few rows. Conventions: types.h.
 #pragma once
 
 #include <cstdint>
@@ -9,13 +9,15 @@
 
 namespace slmi::kernels::cpu {
 
-/// Most rows of x that one call takes; more are cheaper as a GEMM.
-inline constexpr int64_t kMaxGemvRows = 8;
+/// With more rows of x a GEMM that packs the weights first is as fast.
+inline constexpr int64_t kMaxGemvRows = 64;
 
 // y[m][n] = sum_k x[m][k] * w[n][k]   for m in [0, M), n in [begin, end)
 //
 // Shapes    x X [M, K], w W [N, K], y Y [M, N], all strided; X, W, Y each float or Bf16.
-// Requires  1 <= M <= kMaxGemvRows.
+// Requires  M >= 1; kMaxGemvRows says up to where it pays.
+// Numerics  an element's sum is made in the same order whatever M, begin and end: a row's results do not depend on the
+//           rows beside it.
 // Traffic   w once; x and y stay in the caches. Runs at memory bandwidth up to about M = 4.
 // Items     columns of y (rows of w).
 template <class X, class W, class Y>
