@@ -14,6 +14,7 @@ void add_eval(CLI::App& app, Runtime& rt);
 void add_predict(CLI::App& app, Runtime& rt);
 void add_merge(CLI::App& app, Runtime& rt);
 void add_quantize(CLI::App& app, Runtime& rt);
+void add_study(CLI::App& app, Runtime& rt);
 void add_inspect(CLI::App& app, Runtime& rt);
 void add_doctor(CLI::App& app, Runtime& rt);
 void add_bench(CLI::App& app, Runtime& rt);

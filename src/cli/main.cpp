@@ -35,6 +35,7 @@ int run(int argc, char** argv) {
   cli::add_predict(app, rt);
   cli::add_merge(app, rt);
   cli::add_quantize(app, rt);
+  cli::add_study(app, rt);
   cli::add_inspect(app, rt);
   cli::add_doctor(app, rt);
   cli::add_bench(app, rt);

@@ -88,10 +88,9 @@ class GgufJob {
  private:
   /// Whether a tensor may get a form whose quantizer weighs errors.
   bool uses_importances() const {
-    using quant::FileType, quant::WeightFormat;
-    constexpr std::array kFine = {FileType::F32, FileType::F16, FileType::BF16, FileType::Q8_0};
+    using quant::WeightFormat;
     constexpr std::array kFineFormats = {WeightFormat::F32, WeightFormat::F16, WeightFormat::BF16, WeightFormat::Q8_0};
-    return std::ranges::count(kFine, type_) == 0 || std::ranges::any_of(overrides_, [&](const auto& wish) {
+    return quant::uses_importances(type_) || std::ranges::any_of(overrides_, [&](const auto& wish) {
              return std::ranges::count(kFineFormats, wish.format) == 0;
            });
   }

@@ -1,5 +1,5 @@
 // Machine, build and training; see the header.
-#include "environment.h"
+#include "slmi/eval/environment.h"
 
 #include <sys/utsname.h>
 #include <unistd.h>

@@ -3,15 +3,14 @@
 
 #include <algorithm>
 #include <fstream>
-#include <unordered_map>
 #include <unordered_set>
 
 #include "baselines.h"
-#include "environment.h"
 #include "score.h"
 #include "slmi/base/atomic_file.h"
 #include "slmi/base/error.h"
 #include "slmi/base/suggest.h"
+#include "slmi/eval/environment.h"
 #include "slmi/eval/predictions.h"
 #include "slmi/eval/worker.h"
 #include "slmi/report/writers.h"
@@ -29,23 +28,6 @@ std::string name_of_path(const fs::path& path) {
   if (clean.filename().empty()) clean = clean.parent_path();
   const std::string name = clean.extension() == ".gguf" ? clean.stem().string() : clean.filename().string();
   return name.empty() || name == "." || name == ".." ? "model" : name;
-}
-
-/// Names for those that have none, all different. @throws Error{Usage} for a name given twice.
-std::vector<NamedPath> assign_names(const std::vector<NamedPath>& models, const std::vector<NamedPath>& predictions) {
-  std::unordered_set<std::string> taken;
-  for (const auto* list : {&models, &predictions})
-    for (const auto& item : *list)
-      require(item.name.empty() || taken.insert(item.name).second, ErrorKind::Usage, "the name '{}' is given twice",
-              item.name);
-  std::vector<NamedPath> out = models;
-  for (auto& item : out) {
-    if (!item.name.empty()) continue;
-    const std::string stem = name_of_path(item.path);
-    item.name = stem;
-    for (int i = 2; !taken.insert(item.name).second; ++i) item.name = fmt::format("{}-{}", stem, i);
-  }
-  return out;
 }
 
 /// Ids in the first column of a TSV whose first line is a heading.
@@ -185,24 +167,11 @@ class Evaluation {
       system.name = model.name;
       system.description = model.path.string();
       system.run = run_in_process(job, options_.worker_command, options_.out, options_.signal);
-      system.answers = with_too_long(std::move(system.run->answers));
+      system.answers = with_too_long(std::move(system.run->answers), set_);
       system.notes = system.run->notes;
       match_rows(system, set_);
       systems_.insert(systems_.begin() + static_cast<std::ptrdiff_t>(at++), std::move(system));
     }
-  }
-
-  /// Rows that do not fit the model count as answered with nothing, hence as wrong.
-  std::vector<RowAnswer> with_too_long(std::vector<RowAnswer> answers) const {
-    std::vector<RowAnswer> out;
-    size_t next = 0;
-    for (const auto& row : set_.rows) {
-      const bool answered = next < answers.size() && answers[next].id == row.id;
-      out.push_back(answered ? std::move(answers[next]) : RowAnswer{row.id, "", std::nullopt, false});
-      if (answered) ++next;
-    }
-    require(next == answers.size(), ErrorKind::Internal, "a model answered rows that the data set does not have");
-    return out;
   }
 
   report::EvalReport write() {
@@ -285,16 +254,20 @@ class Evaluation {
 
 }  // namespace
 
-void match_rows(System& system, const data::RowSet& set) {
-  std::unordered_map<std::string_view, int64_t> by_id;
-  for (size_t i = 0; i < set.rows.size(); ++i) by_id.emplace(set.rows[i].id, static_cast<int64_t>(i));
-  system.rows.clear();
-  for (const auto& answer : system.answers) {
-    const auto found = by_id.find(answer.id);
-    require(found != by_id.end(), ErrorKind::Internal, "system '{}' answered '{}', which is no row", system.name,
-            answer.id);
-    system.rows.push_back(found->second);
+std::vector<NamedPath> assign_names(const std::vector<NamedPath>& models, const std::vector<NamedPath>& others) {
+  std::unordered_set<std::string> taken;
+  for (const auto* list : {&models, &others})
+    for (const auto& item : *list)
+      require(item.name.empty() || taken.insert(item.name).second, ErrorKind::Usage, "the name '{}' is given twice",
+              item.name);
+  std::vector<NamedPath> out = models;
+  for (auto& item : out) {
+    if (!item.name.empty()) continue;
+    const std::string stem = name_of_path(item.path);
+    item.name = stem;
+    for (int i = 2; !taken.insert(item.name).second; ++i) item.name = fmt::format("{}-{}", stem, i);
   }
+  return out;
 }
 
 report::EvalReport evaluate(const EvaluateOptions& options) {

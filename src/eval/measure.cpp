@@ -244,6 +244,7 @@ class Measurement {
     const auto before = generator_->counters();
     const double start = now_s();
     double asked_s = 0.0;
+    int64_t answered = 0;  // tokens
     const auto total = static_cast<int64_t>(timed_.size());
     for (int64_t n = 0; n < total; ++n) {
       progress("latency", n, total);
@@ -261,8 +262,12 @@ class Measurement {
       if (tokens > 1)
         times.tpot = 1e3 * (result.answer.last_token_s - result.answer.first_token_s) / static_cast<double>(tokens - 1);
       run_.speed.requests.push_back(times);
+      answered += tokens;
     }
     const auto& after = generator_->counters();
+    const auto asked = static_cast<double>(run_.speed.requests.size());
+    run_.speed.prompt_tokens = static_cast<double>(after.prefill_tokens - before.prefill_tokens) / asked;
+    run_.speed.answer_tokens = static_cast<double>(answered) / asked;
     if (after.decode_tokens > before.decode_tokens)
       run_.speed.decode_tokens_per_s =
           static_cast<double>(after.decode_tokens - before.decode_tokens) / (after.decode_s - before.decode_s);

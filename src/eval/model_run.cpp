@@ -25,6 +25,8 @@ void describe(V& v, SpeedRun& x) {
   v("load_s", x.load_s);
   v("first_request_ms", x.first_request_ms);
   v("requests", x.requests);
+  v("prompt_tokens", x.prompt_tokens);
+  v("answer_tokens", x.answer_tokens);
   v("prefill_tokens_per_s", x.prefill_tokens_per_s);
   v("decode_tokens_per_s", x.decode_tokens_per_s);
   v("requests_per_s", x.requests_per_s);

@@ -63,7 +63,7 @@ class Merger {
 }  // namespace
 
 MergeResult merge_adapter(const ModelFiles& files, const MergeOptions& options) {
-  require(!files.adapter_path.empty(), ErrorKind::Usage,
+  require(!files.adapter_path.empty() || !options.needs_adapter, ErrorKind::Usage,
           "{}: holds no adapter to merge; give a run or an adapter directory", files.path.string());
   const MergedWeights weights(files, options.onto);
   check_out(files, options.out);

@@ -160,6 +160,10 @@ FileType parse_file_type(std::string_view text) {
        near.empty() ? "" : ", did you mean " + near + "?", fmt::join(names, ", "));
 }
 
+bool uses_importances(FileType type) {
+  return type != FileType::F32 && type != FileType::F16 && type != FileType::BF16 && type != FileType::Q8_0;
+}
+
 uint32_t file_type_id(FileType type) {
   return facts(type).id;
 }

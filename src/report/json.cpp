@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "slmi/base/error.h"
+#include "slmi/report/study.h"
 #include "slmi/report/writers.h"
 
 namespace slmi::report {
@@ -192,6 +193,66 @@ void describe(V& v, EvalReport& x) {
   v("notes", x.notes);
 }
 
+template <class V>
+void describe(V& v, RoofReport& x) {
+  v("ttft_ms", x.ttft);
+  v("tpot_ms", x.tpot);
+  v("e2e_ms", x.e2e);
+  v("prefill_bound", x.prefill_bound);
+  v("decode_bound", x.decode_bound);
+}
+
+template <class V>
+void describe(V& v, StudyCell& x) {
+  v("model", x.model);
+  v("format", x.format);
+  v("device", x.device);
+  v("threads", x.threads);
+  v("problem", x.problem);
+  v("file_bytes", x.file_bytes);
+  v("prompt_tokens", x.prompt_tokens);
+  v("answer_tokens", x.answer_tokens);
+  v("cost_per_million", x.cost_per_million);
+  v("roof", x.roof);
+  v("run", x.run);
+}
+
+template <class V>
+void describe(V& v, StudyPrediction& x) {
+  v("model", x.model);
+  v("format", x.format);
+  v("hardware", x.hardware);
+  v("problem", x.problem);
+  v("ttft_ms", x.ttft);
+  v("tpot_ms", x.tpot);
+  v("e2e_ms", x.e2e);
+}
+
+template <class V>
+void describe(V& v, CeilingReport& x) {
+  v("device", x.device);
+  v("threads", x.threads);
+  v("read_gb_per_s", x.read_gb_per_s);
+  v("f32_gflops", x.f32_gflops);
+  v("bf16_gflops", x.bf16_gflops);
+  v("f16_gflops", x.f16_gflops);
+}
+
+template <class V>
+void describe(V& v, StudyReport& x) {
+  v("title", x.title);
+  v("command", x.command);
+  v("date", x.date);
+  v("machine", x.machine);
+  v("build", x.build);
+  v("data", x.data);
+  v("price_per_hour", x.price_per_hour);
+  v("ceilings", x.ceilings);
+  v("cells", x.cells);
+  v("predictions", x.predictions);
+  v("notes", x.notes);
+}
+
 // --- Writing ---
 
 class Writer {
@@ -338,6 +399,10 @@ Json to_json(const EvalReport& report) {
 
 Json to_json(const ModelReport& model) {
   return written(model);
+}
+
+Json to_json(const StudyReport& report) {
+  return written(report);
 }
 
 EvalReport report_from_json(const Json& json, const std::string& source) {

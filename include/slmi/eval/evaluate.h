@@ -21,6 +21,10 @@ struct NamedPath {
 };
 NamedPath parse_named_path(const std::string& text);
 
+/// `models` with a name each, those without one named after their path, all different from each other and from
+/// `others`. @throws Error{Usage} for a name given twice.
+std::vector<NamedPath> assign_names(const std::vector<NamedPath>& models, const std::vector<NamedPath>& others = {});
+
 /// "[NAME:]METRIC=VALUE".
 struct Threshold {
   std::string system, metric;

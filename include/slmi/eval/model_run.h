@@ -28,11 +28,12 @@ struct RequestTimes {
 
 /// Timing of one model on this machine.
 struct SpeedRun {
-  double load_s = 0.0;                         // files, weights, adapter, vocabulary
-  double first_request_ms = 0.0;               // the first one after loading
-  std::vector<RequestTimes> requests;          // at batch 1, in the order in which they were asked
-  std::optional<double> prefill_tokens_per_s;  // whole prompts at batch 1, nothing taken from the prefix cache
-  std::optional<double> decode_tokens_per_s;   // tokens after the first, batch 1
+  double load_s = 0.0;                              // files, weights, adapter, vocabulary
+  double first_request_ms = 0.0;                    // the first one after loading
+  std::vector<RequestTimes> requests;               // at batch 1, in the order in which they were asked
+  double prompt_tokens = 0.0, answer_tokens = 0.0;  // of those requests, means; prompts without what was cached
+  std::optional<double> prefill_tokens_per_s;       // whole prompts at batch 1, nothing taken from the prefix cache
+  std::optional<double> decode_tokens_per_s;        // tokens after the first, batch 1
   std::vector<std::pair<int64_t, double>> requests_per_s;  // by batch size
   double accuracy_s = 0.0;                                 // wall time of answering all rows
   int64_t accuracy_batch = 0;                              // rows answered at once in that time

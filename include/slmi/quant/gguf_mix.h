@@ -23,6 +23,9 @@ std::string_view name(FileType type);
 /// Inverse of name(), letter case ignored; throws Error{Usage} that lists the known names.
 FileType parse_file_type(std::string_view text);
 
+/// Whether the type's quantizers weigh errors by the importance of inputs; the others store every weight alone.
+bool uses_importances(FileType type);
+
 /// The number in the key general.file_type (llama.cpp's llama_ftype).
 uint32_t file_type_id(FileType type);
 
