@@ -11,6 +11,7 @@
 #include "slmi/model/merge.h"
 #include "slmi/quant/gguf_mix.h"
 #include "slmi/report/writers.h"
+#include "stage_progress.h"
 #include "study_config.h"
 
 namespace slmi::cli {
@@ -31,7 +32,10 @@ void make_merged(const study::Artefact& artefact, const std::string& base, Runti
   options.dtype = merge_dtype(artefact.format.name);
   options.command = rt.command_line;
   options.needs_adapter = false;
+  StageProgress stages(rt, "run the same command again");
+  options.progress = [&](int64_t done, int64_t total) { stages.update("merge", "tensors", done, total); };
   model::merge_adapter(files, options);
+  stages.finish();
 }
 
 /// Writes one artefact; what the quantizers print goes into a log beside it.

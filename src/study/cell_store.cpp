@@ -19,18 +19,6 @@ Json file_key(const fs::path& file) {
                       std::chrono::duration_cast<std::chrono::nanoseconds>(changed).count()});
 }
 
-/// The key that a file of ours carries; null if there is no such file, or it is not one of ours.
-Json stored(const fs::path& file, const char* field) {
-  std::error_code error;
-  if (!fs::is_regular_file(file, error)) return nullptr;
-  try {
-    const Json json = read_json_file(file.string());
-    return json.is_object() && json.contains(field) ? json[field] : Json(nullptr);
-  } catch (const Error&) {
-    return nullptr;
-  }
-}
-
 }  // namespace
 
 Json files_key(const fs::path& path) {
@@ -54,35 +42,35 @@ int64_t weight_file_bytes(const fs::path& path) {
   return sum;
 }
 
-bool is_made_from(const fs::path& stamp, const Json& key) {
-  return stored(stamp, "key") == key;
+std::optional<Json> stored_in(const fs::path& file, const Json& key, const char* field) {
+  std::error_code error;
+  if (!fs::is_regular_file(file, error)) return std::nullopt;
+  try {
+    const Json json = read_json_file(file.string());
+    if (json.is_object() && json.contains("key") && json["key"] == key && json.contains(field)) return json[field];
+  } catch (const Error&) {  // not written by us, or damaged: made anew
+  }
+  return std::nullopt;
 }
 
-void note_made(const fs::path& stamp, const Json& key) {
-  write_file_atomically(stamp, Json{{"key", key}}.dump(2) + "\n");
+void store_in(const fs::path& file, const Json& key, const char* field, const Json& value) {
+  write_file_atomically(file, Json{{"key", key}, {field, value}}.dump(1) + "\n");
 }
 
 std::optional<CellResult> read_cell(const fs::path& file, const Json& key) {
-  if (stored(file, "key") != key) return std::nullopt;
-  const Json json = read_json_file(file.string());
+  const auto json = stored_in(file, key, "cell");
+  if (!json) return std::nullopt;
   CellResult out;
-  try {
-    out.problem = json.at("problem").get<std::string>();
-    if (out.problem.empty()) out.run = eval::model_run_from_json(json.at("run"), file.string());
-  } catch (const Error&) {
-    return std::nullopt;  // by another version
-  } catch (const Json::exception&) {
-    return std::nullopt;
-  }
+  if (json->contains("problem"))
+    out.problem = (*json)["problem"].get<std::string>();
+  else
+    out.run = eval::model_run_from_json((*json)["run"], file.string());
   return out;
 }
 
 void write_cell(const fs::path& file, const Json& key, const CellResult& result) {
-  const Json json = {{"schema", 1},
-                     {"key", key},
-                     {"problem", result.problem},
-                     {"run", result.run ? eval::to_json(*result.run) : Json(nullptr)}};
-  write_file_atomically(file, json.dump(1) + "\n");
+  store_in(file, key, "cell",
+           result.run ? Json{{"run", eval::to_json(*result.run)}} : Json{{"problem", result.problem}});
 }
 
 }  // namespace slmi::study

@@ -1,4 +1,4 @@
-// What a study has done already: artefacts and cells on disk, each with the key of what it was made from.
+// What a study has done already, on disk: each result with the key of what it was made from.
 #pragma once
 
 #include <filesystem>
@@ -9,26 +9,24 @@
 
 namespace slmi::study {
 
-/// A measured cell, or why it could not be.
-struct CellResult {
-  std::string problem;  // empty: it ran
-  std::optional<eval::ModelRun> run;
-};
-
 /// Names, sizes and times of change of a model's files: cheap, and different after any rewriting.
 Json files_key(const std::filesystem::path& path);
 
 /// The bytes of a file or of a directory's weight files (.safetensors, .gguf).
 int64_t weight_file_bytes(const std::filesystem::path& path);
 
-/// Whether `stamp` says that it was made from `key`.
-bool is_made_from(const std::filesystem::path& stamp, const Json& key);
-/// Notes it. @throws Error{Output}.
-void note_made(const std::filesystem::path& stamp, const Json& key);
+/// What `file` stores as `field`, if it is there and was made from `key`; a broken file counts as absent.
+std::optional<Json> stored_in(const std::filesystem::path& file, const Json& key, const char* field);
+/// Stores it, whole or not at all. @throws Error{Output}.
+void store_in(const std::filesystem::path& file, const Json& key, const char* field, const Json& value);
 
-/// The stored result of a cell, if `file` is there and was measured with `key`; a broken file counts as absent.
+/// A measured cell, or why it could not be.
+struct CellResult {
+  std::string problem;  // empty: it ran
+  std::optional<eval::ModelRun> run;
+};
+/// As stored_in and store_in.
 std::optional<CellResult> read_cell(const std::filesystem::path& file, const Json& key);
-/// @throws Error{Output}.
 void write_cell(const std::filesystem::path& file, const Json& key, const CellResult& result);
 
 }  // namespace slmi::study

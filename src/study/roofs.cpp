@@ -6,9 +6,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "slmi/base/atomic_file.h"
+#include "cell_store.h"
 #include "slmi/base/error.h"
-#include "slmi/base/parallel.h"
 #include "slmi/ceilings/hardware.h"
 #include "slmi/formats/checkpoint.h"
 
@@ -39,18 +38,14 @@ std::string compute_on(const ceilings::Ceilings& limits) {
 
 }  // namespace
 
-ceilings::Ceilings ceilings_of(const std::string& device, int64_t threads, const fs::path& file) {
-  std::error_code error;
-  if (fs::is_regular_file(file, error)) try {
-      return ceilings::ceilings_from_json(read_json_file(file.string()), file.string());
-    } catch (const Error&) {  // by another version: measured anew
-    }
+ceilings::Ceilings ceilings_of(const std::string& device, int64_t threads, const fs::path& file, const Json& key) {
+  if (const auto known = stored_in(file, key, "ceilings")) return ceilings::ceilings_from_json(*known, file.string());
   const int before = at::get_num_threads();
   at::set_num_threads(static_cast<int>(threads));
   const auto measured =
       ceilings::measure_ceilings(device == "cpu" ? at::Device(at::kCPU) : at::Device(at::kCUDA, 0), {});
   at::set_num_threads(before);
-  write_file_atomically(file, ceilings::to_json(measured).dump(2) + "\n");
+  store_in(file, key, "ceilings", ceilings::to_json(measured));
   return measured;
 }
 

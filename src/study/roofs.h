@@ -12,8 +12,10 @@
 
 namespace slmi::study {
 
-/// Ceilings of a device on so many threads, measured unless `file` holds them. @throws Error{Output}.
-ceilings::Ceilings ceilings_of(const std::string& device, int64_t threads, const std::filesystem::path& file);
+/// Ceilings of a device on so many threads, measured unless `file` holds what was measured with `key`.
+/// @throws Error{Output}.
+ceilings::Ceilings ceilings_of(const std::string& device, int64_t threads, const std::filesystem::path& file,
+                               const Json& key);
 
 report::CeilingReport describe(const ceilings::Ceilings& limits, const std::string& device, int64_t threads);
 

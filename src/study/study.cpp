@@ -72,13 +72,20 @@ class Study {
     }
   }
 
+  /// What another build made or measured is not this one's: the report names one commit.
+  static Json program_key() {
+    const report::Build build = eval::build();
+    return {{"version", build.version}, {"commit", build.commit}};
+  }
+
   fs::path artefact_path(const Cell& cell) const {
     const fs::path directory = options_.out / "artefacts" / name_of(cell);
     return directory / (cell.format.maker == Maker::Gguf ? cell.format.name + ".gguf" : cell.format.name);
   }
 
   Json artefact_key(const Cell& cell) const {
-    return {{"source", sources_[cell.model].key},
+    return {{"program", program_key()},
+            {"source", sources_[cell.model].key},
             {"format", cell.format.name},
             {"settings", cell.format.maker == Maker::Merge ? Json(nullptr) : options_.artefact_settings}};
   }
@@ -89,7 +96,7 @@ class Study {
     if (const auto known = failed_.find(path); known != failed_.end()) return known->second;
     const fs::path stamp = path.string() + ".made.json";
     const Json key = artefact_key(cell);
-    if (fs::exists(path) && is_made_from(stamp, key)) return "";
+    if (fs::exists(path) && stored_in(stamp, key, "made")) return "";
     note(fmt::format("making {}", path.string()));
     std::error_code error;
     // A GPTQ job that was stopped goes on where it was, if it was this one: it knows.
@@ -98,7 +105,7 @@ class Study {
     slmi::create_directories(path.parent_path());
     try {
       options_.make({models_[cell.model], cell.format, path});
-      note_made(stamp, key);
+      store_in(stamp, key, "made", eval::utc_date());
       return "";
     } catch (const Error& e) {
       if (is_stop(e) || e.kind() == ErrorKind::Output) throw;
@@ -208,7 +215,8 @@ class Study {
     if (const auto known = ceilings_.find(key); known != ceilings_.end()) return known->second;
     note(fmt::format("measuring the ceilings of {} on {} threads", cell.device, cell.threads));
     const fs::path file = options_.out / "cells" / fmt::format("ceilings-{}-{}.json", cell.device, cell.threads);
-    const auto& measured = ceilings_.emplace(key, ceilings_of(cell.device, cell.threads, file)).first->second;
+    const auto& measured =
+        ceilings_.emplace(key, ceilings_of(cell.device, cell.threads, file, program_key())).first->second;
     report.ceilings.push_back(describe(measured, cell.device, cell.threads));
     return measured;
   }

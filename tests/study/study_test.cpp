@@ -9,6 +9,7 @@
 
 #include "../eval/tiny_model.h"
 #include "slmi/ceilings/ceilings.h"
+#include "slmi/eval/environment.h"
 
 namespace slmi::study {
 namespace {
@@ -106,7 +107,10 @@ class StudyTest : public ::testing::Test {
     ceilings.threads = 1;
     ceilings.read_gb_per_s = 10.0;
     ceilings.f32_gflops = 50.0;
-    write_file_atomically(dir_ / "out" / "cells" / "ceilings-cpu-1.json", ceilings::to_json(ceilings).dump());
+    const report::Build build = eval::build();
+    const Json key = {{"version", build.version}, {"commit", build.commit}};
+    write_file_atomically(dir_ / "out" / "cells" / "ceilings-cpu-1.json",
+                          Json{{"key", key}, {"ceilings", ceilings::to_json(ceilings)}}.dump());
   }
   report::StudyReport study() {
     made_.clear();

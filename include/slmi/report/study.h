@@ -26,8 +26,8 @@ struct StudyCell {
   std::string problem;                // why it could not run; empty: it ran
   std::optional<ModelReport> run;     // absent if it could not run
   std::optional<int64_t> file_bytes;  // of the weights on disk
-  std::optional<double> prompt_tokens,
-      answer_tokens;                       // of a timed request, means; what a prefix cache held is not in it
+  // Of a timed request, means; what a prefix cache held is not in it.
+  std::optional<double> prompt_tokens, answer_tokens;
   std::optional<double> cost_per_million;  // requests at the fastest batch size, in the price's currency
   std::optional<RoofReport> roof;
 };

@@ -74,8 +74,8 @@ int64_t reference_of(const std::vector<Cell>& cells, size_t cell);
 
 /// Makes what is missing of the artefacts, measures what is missing of the cells, and writes
 /// OUT/study.{json,md,csv,html}. Artefacts stay in OUT/artefacts, results in OUT/cells, a file each: a study that was
-/// stopped goes on, and a cell is measured again only if its model's files, the rows or the settings changed. A cell
-/// that fails keeps its error in the table, and the others run.
+/// stopped goes on, and a cell is measured again only if the program, its model's files, the rows or the settings
+/// changed. A cell that fails keeps its error in the table, and the others run.
 /// @throws Error{Interrupted|Terminated} on a signal; Error{Usage|Input} for options or rows that are wrong;
 /// Error{Output}.
 report::StudyReport run_study(const StudyOptions& options);
