@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <vector>
 
 #include "slmi/base/error.h"
 
@@ -28,12 +29,6 @@ std::filesystem::path parent_of(const std::filesystem::path& path) {
 void rename_directory(const std::filesystem::path& from, const std::filesystem::path& to) {
   if (::rename(from.c_str(), to.c_str()) != 0) fail_output(to, "put in place", errno);
   sync_directory(parent_of(to));
-}
-
-void remove_directory(const std::filesystem::path& directory) {
-  std::error_code error;
-  std::filesystem::remove_all(directory, error);
-  if (error) fail_output(directory, "remove", error.value());
 }
 
 /// False where the file system cannot do it.
@@ -102,6 +97,27 @@ void remove_file(const std::filesystem::path& path) {
   if (error) fail_output(path, "remove", error.value());
 }
 
+void remove_tree(const std::filesystem::path& path, std::error_code& error) {
+  namespace fs = std::filesystem;
+  const auto type = fs::symlink_status(path, error).type();
+  if (type == fs::file_type::not_found) return error.clear();
+  if (error) return;
+  if (type == fs::file_type::directory) {
+    std::vector<fs::path> inside;  // listed whole before anything goes: what readdir shows of a changing one is open
+    for (fs::directory_iterator i(path, error), end; !error && i != end; i.increment(error))
+      inside.push_back(i->path());
+    for (const auto& entry : inside)
+      if (!error) remove_tree(entry, error);
+  }
+  if (!error) fs::remove(path, error);
+}
+
+void remove_tree(const std::filesystem::path& path) {
+  std::error_code error;
+  remove_tree(path, error);
+  if (error) fail_output(path, "remove", error.value());
+}
+
 void sync_directory(const std::filesystem::path& directory) {
   const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) fail_output(directory, "open the directory", errno);
@@ -116,16 +132,16 @@ void replace_directory(const std::filesystem::path& from, const std::filesystem:
   std::filesystem::path fresh = to;
   fresh += kFreshSuffix;
   if (std::filesystem::exists(fresh, ignored)) {  // an earlier replacement was cut short: that one is whole
-    remove_directory(to);
+    remove_tree(to);
     rename_directory(fresh, to);
   }
   if (!std::filesystem::exists(to, ignored)) return rename_directory(from, to);
   if (exchange == Exchange::IfPossible && exchange_directories(from, to)) {
     sync_directory(parent_of(to));
-    return remove_directory(from);
+    return remove_tree(from);
   }
   rename_directory(from, fresh);
-  remove_directory(to);
+  remove_tree(to);
   rename_directory(fresh, to);
 }
 

@@ -110,9 +110,7 @@ FinishedLayer Unfinished::load(int64_t layer) const {
 }
 
 void Unfinished::remove() const {
-  std::error_code error;
-  fs::remove_all(directory_, error);
-  require(!error, ErrorKind::Output, "{}: cannot remove: {}", directory_.string(), error.message());
+  remove_tree(directory_);
 }
 
 }  // namespace slmi::calib

@@ -72,16 +72,15 @@ void write_tokenizer(const ModelFiles& files, const fs::path& out, const std::st
 }
 
 UnfinishedModel::UnfinishedModel(const fs::path& out) : out_(out), place_(place_in(out)) {
-  std::error_code error;
-  is_new_ = !fs::exists(out_, error);
-  fs::remove_all(place_, error);
-  require(!error, ErrorKind::Output, "{}: cannot remove: {}", place_.string(), error.message());
+  std::error_code ignored;
+  is_new_ = !fs::exists(out_, ignored);
+  remove_tree(place_);
   slmi::create_directories(place_);
 }
 
 UnfinishedModel::~UnfinishedModel() {
   std::error_code ignored;
-  fs::remove_all(place_, ignored);
+  remove_tree(place_, ignored);
   fs::remove(place_.parent_path(), ignored);  // fails where a job keeps its own files there
   if (is_new_) fs::remove(out_, ignored);     // fails where anything is left
 }

@@ -100,7 +100,7 @@ class Study {
     note(fmt::format("making {}", path.string()));
     std::error_code error;
     // A GPTQ job that was stopped goes on where it was, if it was this one: it knows.
-    if (cell.format.maker != Maker::Gptq || fs::exists(stamp)) fs::remove_all(path, error);
+    if (cell.format.maker != Maker::Gptq || fs::exists(stamp)) remove_tree(path, error);
     fs::remove(stamp, error);
     slmi::create_directories(path.parent_path());
     try {

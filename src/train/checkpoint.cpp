@@ -87,7 +87,7 @@ void save_checkpoint(const fs::path& run, const RunState& state, const at::Tenso
   const fs::path target = parent / fmt::format("step-{:06d}", state.step);
   const fs::path temporary = parent / fmt::format("step-{:06d}.tmp", state.step);
   std::error_code ignored;
-  fs::remove_all(temporary, ignored);  // left by a run that was killed here
+  remove_tree(temporary, ignored);  // left by a run that was killed here
   slmi::create_directories(temporary);
   try {
     std::vector<at::Tensor> hold;
@@ -107,11 +107,11 @@ void save_checkpoint(const fs::path& run, const RunState& state, const at::Tenso
     sync_directory(temporary);
     replace_directory(temporary, target);  // a finished run rewrites its last checkpoint
   } catch (...) {
-    fs::remove_all(temporary, ignored);
+    remove_tree(temporary, ignored);
     throw;
   }
   auto all = list_checkpoints(run);
-  for (size_t i = 0; i + static_cast<size_t>(keep) < all.size(); ++i) fs::remove_all(all[i], ignored);
+  for (size_t i = 0; i + static_cast<size_t>(keep) < all.size(); ++i) remove_tree(all[i], ignored);
 }
 
 std::optional<RunState> load_checkpoint(const fs::path& run, const at::Tensor& values, const at::Tensor& m,

@@ -205,6 +205,28 @@ TEST(CreateDirectories, MakesParentsAndNamesWhatIsInTheWay) {
                     slmi::create_directories(directory / "file/d"));
 }
 
+TEST(RemoveTree, TakesAllInsideAndNothingBehindALink) {
+  TemporaryDirectory directory;
+  const auto tree = directory / "tree", other = directory / "other";
+  slmi::create_directories(tree / "a" / "b");
+  slmi::create_directories(other);
+  write_all(tree / "a" / "b" / "file", "x");
+  write_all(other / "kept", "y");
+  std::filesystem::create_directory_symlink(other, tree / "a" / "link");
+  std::filesystem::create_symlink("nowhere", tree / "dangling");
+  remove_tree(tree);
+  EXPECT_FALSE(std::filesystem::exists(tree));
+  EXPECT_EQ(read_all(other / "kept"), "y");
+  remove_tree(tree);  // not there: nothing to do
+  remove_tree(other / "kept");
+  EXPECT_EQ(num_entries(other), 0);
+  write_all(other / "file", "x");
+  std::error_code error;
+  remove_tree(other / "file" / "below", error);
+  EXPECT_EQ(num_entries(other), 1);
+  SLMI_EXPECT_ERROR(Output, "cannot remove", remove_tree("/proc/self/task"));
+}
+
 TEST(SyncDirectory, MissingOneIsAnError) {
   TemporaryDirectory directory;
   EXPECT_NO_THROW(sync_directory(directory.path()));

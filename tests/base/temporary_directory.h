@@ -9,6 +9,8 @@
 #include <iterator>
 #include <string>
 
+#include "slmi/base/atomic_file.h"
+
 namespace slmi {
 
 class TemporaryDirectory {
@@ -18,7 +20,10 @@ class TemporaryDirectory {
     if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
     path_ = pattern;
   }
-  ~TemporaryDirectory() { std::filesystem::remove_all(path_); }
+  ~TemporaryDirectory() {
+    std::error_code ignored;
+    remove_tree(path_, ignored);
+  }
   TemporaryDirectory(const TemporaryDirectory&) = delete;
   TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
 

@@ -9,6 +9,8 @@
 #include <ostream>
 #include <span>
 
+#include "slmi/base/atomic_file.h"
+
 #include "support.h"
 
 namespace slmi::cli::testing {
@@ -192,7 +194,7 @@ class QuantizeForm : public QuantizeFailure, public ::testing::WithParamInterfac
     EXPECT_NE(run("slmi predict --model " + name + " on", dir_.path()).code, 0) << name;
   }
   void remove_out() {
-    fs::remove_all(dir_ / GetParam().out);
+    slmi::remove_tree(dir_ / GetParam().out);
     for (const char* beside : {"m.Modelfile", "m.report.json"}) fs::remove(dir_ / beside);
   }
   /// Files that the process died in; removed.
@@ -306,7 +308,7 @@ TEST_F(QuantizeFailure, GptqGoesOnFromTheLayerItDiedIn) {
   expect_whole("died in the model");
 
   // Dies in the first layer.
-  fs::remove_all(dir_ / "q");
+  slmi::remove_tree(dir_ / "q");
   ASSERT_EQ(gptq(within(first.size()), "q").code, kDied);
   EXPECT_FALSE(fs::exists(layer(0)));
   EXPECT_EQ(read_text(layers / "job.json"), job);
@@ -314,7 +316,7 @@ TEST_F(QuantizeFailure, GptqGoesOnFromTheLayerItDiedIn) {
   expect_whole("died in the first layer");
 
   // Dies in the second: the first is taken up, the half of the second is not.
-  fs::remove_all(dir_ / "q");
+  slmi::remove_tree(dir_ / "q");
   write_text(layers / "job.json", job);
   write_text(layer(0), first);
   write_text(layer(1).string() + ".tmp-1", second.substr(0, second.size() / 2));

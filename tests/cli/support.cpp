@@ -9,6 +9,7 @@
 #include <iterator>
 
 #include "../formats/tiny_model.h"
+#include "slmi/base/atomic_file.h"
 #include "slmi/base/error.h"
 #include "slmi/formats/gguf.h"
 #include "slmi/quant/gguf_codec.h"
@@ -57,7 +58,7 @@ TemporaryDirectory::TemporaryDirectory() {
 
 TemporaryDirectory::~TemporaryDirectory() {
   std::error_code ignored;
-  fs::remove_all(path_, ignored);
+  slmi::remove_tree(path_, ignored);
 }
 
 fs::path golden_model(const std::string& name) {

@@ -1,5 +1,6 @@
 // Rows of every accepted form, and what they become.
 #include "slmi/data/row_reader.h"
+#include "slmi/base/atomic_file.h"
 
 #include <gtest/gtest.h>
 
@@ -141,7 +142,7 @@ class TemporaryFiles : public ::testing::Test {
     std::ofstream(directory_ / name, std::ios::binary) << text;
     return directory_ / name;
   }
-  void TearDown() override { std::filesystem::remove_all(directory_); }
+  void TearDown() override { slmi::remove_tree(directory_); }
   std::filesystem::path directory_ =
       std::filesystem::path(::testing::TempDir()) /
       (std::string("slmi_rows_") + ::testing::UnitTest::GetInstance()->current_test_info()->name());

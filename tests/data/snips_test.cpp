@@ -10,6 +10,7 @@
 #include <set>
 #include <string>
 
+#include "slmi/base/atomic_file.h"
 #include "slmi/data/row_reader.h"
 
 namespace slmi::data {
@@ -83,7 +84,7 @@ TEST(Snips, ToolMakesTheSameBytesAgain) {
   for (const std::string name : {"train.jsonl", "val.jsonl", "test.jsonl", "leaks.tsv", "LICENSE", "SOURCE.md"}) {
     EXPECT_TRUE(bytes_of(out / name) == bytes_of(kSnips / name)) << name;
   }
-  std::filesystem::remove_all(out);
+  slmi::remove_tree(out);
 }
 
 TEST(Snips, LicenceTravelsWithIt) {

@@ -29,10 +29,13 @@ class TempDir {
  public:
   explicit TempDir(const std::string& name)
       : path_(fs::temp_directory_path() / fmt::format("slmi-eval-{}-{}", name, ::getpid())) {
-    fs::remove_all(path_);
+    slmi::remove_tree(path_);
     fs::create_directories(path_);
   }
-  ~TempDir() { fs::remove_all(path_); }
+  ~TempDir() {
+    std::error_code ignored;
+    slmi::remove_tree(path_, ignored);
+  }
   fs::path operator/(const std::string& name) const { return path_ / name; }
 
  private:

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "slmi/base/atomic_file.h"
 #include "slmi/base/error.h"
 
 namespace slmi::formats {
@@ -26,7 +27,7 @@ class TempDir {
   }
   ~TempDir() {
     std::error_code error;
-    std::filesystem::remove_all(path_, error);
+    slmi::remove_tree(path_, error);
   }
   TempDir(const TempDir&) = delete;
   TempDir& operator=(const TempDir&) = delete;

@@ -4,7 +4,7 @@
     includes_test.py ROOT              checks the tree; one line a finding, exit code 1 if there is any
     includes_test.py ROOT --self-test  plants one violation of each kind in a copy and expects each to be found
 
-Order and torch line are those of the CMake files (src/CMakeLists.txt); `|` there means strictly left of, and modules of one
+Also that nothing calls std::filesystem::remove_all. Order and torch line are those of the CMake files (src/CMakeLists.txt); `|` there means strictly left of, and modules of one
 group may not include each other. Standard library only.
 """
 import argparse
@@ -20,6 +20,8 @@ ORDER = [["base"], ["config"], ["report"], ["kernels"], ["quant"], ["formats"], 
 RANK = {module: i for i, group in enumerate(ORDER) for module in group}
 LAST_WITHOUT_TORCH = RANK["data"]
 # "MPI" and "NCCL" arrive with comm; CUDA sources are kernels, which see raw pointers only.
+# libtorch exports an old libstdc++'s, which crashes: slmi::remove_tree (base/atomic_file.h).
+REMOVE_ALL = re.compile(r'\bremove_all\s*\(')
 TORCH_INCLUDE = re.compile(r'^(torch|ATen|c10|caffe2)/')
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.M)
 SOURCES = {".h", ".cpp", ".cu", ".cuh", ".inc"}
@@ -50,6 +52,8 @@ def check_file(root, path, findings):
         return 0
     text = without_comments(path.read_text(encoding="utf-8"))
     count = 0
+    for match in REMOVE_ALL.finditer(text):
+        findings.append(f"{where}:{text.count(chr(10), 0, match.start()) + 1}: calls remove_all; take slmi::remove_tree")
     for match in INCLUDE.finditer(text):
         line = text.count("\n", 0, match.start(1)) + 1
         name = match.group(1)
@@ -146,6 +150,7 @@ VIOLATIONS = {  # what is planted -> what the finding must say
     "a module that is not in the order": (("src/planted/x.cpp", "int x;\n"), "no module of the order"),
     "a link to the right": (("src/base/CMakeLists.txt", "target_link_libraries(slmi_base PUBLIC slmi_text)\n"), "links text"),
     "a DEPS to the right": (("src/formats/CMakeLists.txt", "slmi_module(formats SOURCES x.cpp DEPS base data)\n"), "links data"),
+    "a call of remove_all": (("src/calib/planted.cpp", "void f() {\n  fs::remove_all(path);\n}\n"), "planted.cpp:2: calls remove_all"),
     "libtorch above the line": (("src/data/CMakeLists.txt", "slmi_module(data SOURCES x.cpp LINK slmi_torch)\n"), "links libtorch"),
 }
 

@@ -1,5 +1,6 @@
 // Reports: the JSON names that outside checks rely on, round trips, golden Markdown and terminal text, safe HTML.
 #include "slmi/report/report.h"
+#include "slmi/base/atomic_file.h"
 
 #include <gtest/gtest.h>
 
@@ -299,7 +300,7 @@ TEST(ReportHtml, AnEmptyReportIsStillWhole) {
 
 TEST(ReportFiles, WritesFourFiles) {
   const auto directory = std::filesystem::temp_directory_path() / "slmi_report_test" / "deep";
-  std::filesystem::remove_all(directory.parent_path());
+  slmi::remove_tree(directory.parent_path());
   write_report(example_report(), directory);
   size_t files = 0;
   for (const auto& entry : std::filesystem::directory_iterator(directory)) {
@@ -309,7 +310,7 @@ TEST(ReportFiles, WritesFourFiles) {
   EXPECT_EQ(files, 4u);
   const auto json = read_json_file((directory / "report.json").string());
   EXPECT_EQ(report_from_json(json, "report.json").models.size(), 3u) << "even with an answer that is not UTF-8";
-  std::filesystem::remove_all(directory.parent_path());
+  slmi::remove_tree(directory.parent_path());
   std::ofstream(directory.parent_path().string()) << "a file where the directory should be";
   try {
     write_report(example_report(), directory);
@@ -317,7 +318,7 @@ TEST(ReportFiles, WritesFourFiles) {
   } catch (const Error& e) {
     EXPECT_EQ(e.kind(), ErrorKind::Output);
   }
-  std::filesystem::remove_all(directory.parent_path());
+  slmi::remove_tree(directory.parent_path());
 }
 
 }  // namespace

@@ -35,7 +35,7 @@ TemporaryDirectory::TemporaryDirectory() {
 
 TemporaryDirectory::~TemporaryDirectory() {
   std::error_code ignored;
-  fs::remove_all(path_, ignored);
+  slmi::remove_tree(path_, ignored);
 }
 
 fs::path TemporaryDirectory::write(const std::string& name, std::string_view bytes) const {

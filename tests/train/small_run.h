@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../model/reference.h"
+#include "slmi/base/atomic_file.h"
 #include "slmi/base/mapped_file.h"
 #include "slmi/formats/peft_adapter.h"
 #include "slmi/train/trainer.h"
@@ -25,7 +26,7 @@ class TemporaryDirectory {
   }
   ~TemporaryDirectory() {
     std::error_code ignored;
-    fs::remove_all(path_, ignored);
+    slmi::remove_tree(path_, ignored);
   }
   TemporaryDirectory(const TemporaryDirectory&) = delete;
   TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;

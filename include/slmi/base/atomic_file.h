@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 namespace slmi {
 
@@ -36,6 +37,13 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view t
 
 /// Removes a file, or nothing if there is none. @throws Error{Output}.
 void remove_file(const std::filesystem::path& path);
+
+/// Removes a file, or a directory with all in it (links themselves, not what they lead to), or nothing if there is
+/// none. In place of std::filesystem::remove_all: libtorch.so exports one of an old libstdc++, which crashes wherever
+/// the linker finds it before the system's.
+void remove_tree(const std::filesystem::path& path, std::error_code& error);
+/// @throws Error{Output}.
+void remove_tree(const std::filesystem::path& path);
 
 /// fsyncs a directory so that renames inside it survive a crash. @throws Error{Output}.
 void sync_directory(const std::filesystem::path& directory);
