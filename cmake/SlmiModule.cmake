@@ -53,14 +53,18 @@ function(slmi_optimize_sanitized)
   endif()
 endfunction()
 
-# slmi_test(NAME SOURCES file... DEPS module... [LABELS label...]): one GoogleTest program, registered with ctest case by case.
-# A case that skips is reported as skipped by ctest, so that tools/test can count it.
+# slmi_test(NAME SOURCES file... DEPS module... [LABELS label...] [SHARDS n]): one GoogleTest program. ctest knows it as a whole, or
+# as n parts that run side by side: a process for each case would cost more than the cases. What each case did is in gtest/*.xml,
+# which tools/test reads.
 function(slmi_test name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;LABELS;LINK" ${ARGN})
+  cmake_parse_arguments(ARG "" "SHARDS" "SOURCES;DEPS;LABELS;LINK" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   list(TRANSFORM ARG_DEPS PREPEND slmi_)
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} ${ARG_LINK} GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE SLMI_SOURCE_DIR="${PROJECT_SOURCE_DIR}" SLMI_BINARY_DIR="${PROJECT_BINARY_DIR}")
+  if(NOT SLMI_SANITIZE)  # what is tested is optimized; the tests themselves spend more time in the compiler than running
+    target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)
+  endif()
   if(NOT SLMI_TESTS)  # a tree of fuzz targets
     set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)
     return()
@@ -68,7 +72,19 @@ function(slmi_test name)
   if(NOT ARG_LABELS)
     set(ARG_LABELS unit)
   endif()
-  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 600)
+  if(NOT ARG_SHARDS)
+    set(ARG_SHARDS 1)
+  endif()
+  math(EXPR last "${ARG_SHARDS} - 1")
+  foreach(index RANGE ${last})
+    set(part ${name})
+    if(last GREATER 0)
+      set(part ${name}.${index})
+    endif()
+    add_test(NAME ${part} COMMAND ${name})
+    set_tests_properties(${part} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 1200
+      ENVIRONMENT "GTEST_TOTAL_SHARDS=${ARG_SHARDS};GTEST_SHARD_INDEX=${index};GTEST_OUTPUT=xml:${PROJECT_BINARY_DIR}/gtest/${part}.xml")
+  endforeach()
 endfunction()
 
 # slmi_fuzz(NAME SOURCES file... DEPS module...): a libFuzzer target; its seeds are tests/corpus/NAME. The target `fuzzers` builds

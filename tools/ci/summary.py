@@ -6,14 +6,17 @@
     summary.py --brief RESULT.xml              one line, and the failed ones with the end of their output
     summary.py --at-least N RESULT.xml         exit code 1 if there are fewer than N tests
 
-RESULT.xml is ctest's --output-junit; FILE has lines "passed|failed TAB name TAB note".
+RESULT.xml is ctest's --output-junit; beside it RESULT-cases/NAME.xml is what the GoogleTest program that ctest calls NAME wrote
+about its cases. FILE has lines "passed|failed TAB name TAB note".
 """
 import argparse
 import re
 import sys
+from pathlib import Path
 import xml.etree.ElementTree as ElementTree
 
 TAIL_LINES = 15
+LINE_LENGTH = 600  # a failed comparison of files shows both, whole
 
 
 def reason_of(output):
@@ -34,6 +37,25 @@ def failure_of(output):
     return " ".join((match.group(1) if match else "\n".join(output.splitlines()[-2:])).split())
 
 
+def cases_of(path, tree):
+    """As read(), for the cases that one GoogleTest program ran; those of its other parts are not listed."""
+    rows = []
+    for case in ElementTree.parse(path).getroot().iter("testcase"):
+        name = f"{tree}: {case.get('classname')}.{case.get('name')}"
+        failures, skipped = case.findall("failure"), case.find("skipped")
+        if case.get("status") == "notrun":
+            continue
+        if failures:
+            texts = [[line[:LINE_LENGTH] for line in (f.text or f.get("message") or "").splitlines()[:TAIL_LINES]] for f in failures]
+            rows.append(("failed", name, "\n".join(sum(texts, []) + [" ".join(" ".join(texts[0]).split())[:LINE_LENGTH]])))
+        elif skipped is not None or case.get("result") == "skipped":
+            message = (skipped.get("message") if skipped is not None else "") or ""
+            rows.append(("skipped", name, " ".join(message.split("\n", 1)[-1].split()) or "no reason given"))
+        else:
+            rows.append(("passed", name, ""))
+    return rows
+
+
 def read(path):
     """[(state, tree: name, note)], state one of passed, failed, skipped."""
     tree = path.rsplit("/", 1)[-1].removesuffix(".xml")
@@ -42,6 +64,12 @@ def read(path):
         output = case.findtext("system-out") or ""
         name = f"{tree}: {case.get('name')}"
         skipped = case.find("skipped")
+        cases = Path(path.removesuffix(".xml") + "-cases") / f"{case.get('name')}.xml"
+        if case.get("status") in ("run", "fail") and cases.is_file():
+            found = cases_of(cases, tree)
+            rows += found
+            if case.find("failure") is None and case.get("status") == "run" or count(found, "failed"):
+                continue  # else the program failed after its cases: a leak, say
         if case.find("failure") is not None or case.get("status") == "fail":
             rows.append(("failed", name, "\n".join(output.splitlines()[-TAIL_LINES:] + [failure_of(output)])))
         elif skipped is not None and (skipped.get("message") or "").startswith("SKIP_"):
