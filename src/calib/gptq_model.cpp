@@ -44,6 +44,7 @@ Json job_of(const model::ModelFiles& files, const CalibrationRows& rows, const f
           {"damp", o.gptq.damp},
           {"damp_step", o.gptq.damp_step},
           {"max_damp", o.gptq.max_damp},
+          {"drift_alpha", o.gptq.drift_alpha},
           {"compute", ops::name(o.compute)},
           {"device", o.device.is_cpu() ? "cpu" : "gpu"},
           {"batches", rows.batches.size()},

@@ -2,6 +2,7 @@
 #include "slmi/calib/gptq_solver.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "columns.h"
 #include "slmi/base/error.h"
@@ -31,24 +32,29 @@ struct Factor {
 };
 
 /// U from H by one factorization: with the order of rows and columns turned round (P), P H P = L L^T gives H = R R^T
-/// with R = P L P upper triangular, so U = R^-1 = P L^-1 P. Undefined if H is not positive definite.
-at::Tensor upper_factor(const at::Tensor& hessian) {
-  const auto turned = [](const at::Tensor& m) { return m.flip({0, 1}); };
-  const auto [lower, info] = at::linalg_cholesky_ex(turned(hessian));
+/// with R = P L P upper triangular, so U = R^-1 = P L^-1 P. Takes P H P, which is gone then: at thousands of columns
+/// each of these matrices counts. Undefined if H is not positive definite.
+at::Tensor upper_factor(at::Tensor turned_hessian) {
+  auto [lower, info] = at::linalg_cholesky_ex(turned_hessian);
+  turned_hessian.reset();
   if (info.item<int>() != 0) return {};
-  const at::Tensor identity = at::eye(hessian.size(0), hessian.options());
-  const at::Tensor upper = turned(at::linalg_solve_triangular(lower, identity, /*upper=*/false)).contiguous();
-  return at::isfinite(upper).all().item<bool>() ? upper : at::Tensor();
+  at::Tensor inverse = at::linalg_solve_triangular(lower, at::eye(lower.size(0), lower.options()), /*upper=*/false);
+  lower.reset();
+  const at::Tensor upper = inverse.flip({0, 1}).contiguous();  // what solves by columns leaves them together
+  inverse.reset();
+  return at::isfinite(upper.sum()).item<bool>() ? upper : at::Tensor();
 }
 
-Factor factorize(const at::Tensor& hessian, const GptqOptions& options, const std::string& name) {
-  const double mean = hessian.diagonal().mean().item<double>();
+/// Of the Hessian with another diagonal, f32 [K].
+Factor factorize(const at::Tensor& hessian, const at::Tensor& diagonal, const GptqOptions& options,
+                 const std::string& name) {
+  const double mean = diagonal.mean().item<double>();
   Factor out;
   for (double damp = options.damp; damp <= options.max_damp; damp += options.damp_step) {
-    at::Tensor damped = hessian.clone();
-    damped.diagonal().add_(damp * mean);
+    at::Tensor turned = hessian.flip({0, 1});
+    turned.diagonal().copy_((diagonal + damp * mean).flip(0));
     out.damp = damp;
-    out.upper = upper_factor(damped);
+    out.upper = upper_factor(std::move(turned));
     if (out.upper.defined()) return out;
     ++out.raises;
   }
@@ -113,34 +119,50 @@ void check_inputs(const at::Tensor& weight, const at::Tensor& hessian, int64_t g
   require(at::isfinite(hessian).all().item<bool>(), ErrorKind::Numeric, "{}: its Hessian holds NaN or infinity", name);
 }
 
+/// Rows and columns in another order.
+at::Tensor ordered(const at::Tensor& square, const at::Tensor& order) {
+  return square.index_select(0, order).index_select(1, order);
+}
+
+/// The weight, columns in order, moved by alpha (W D + R) H^-1 (D, R: drifts of the input and of the residual): the
+/// least squares answer to the unquantized model's outputs, given the quantized one's inputs.
+at::Tensor moved(const at::Tensor& ordered_weight, const InputStatistics& inputs, const at::Tensor& order,
+                 const at::Tensor& upper, double alpha) {
+  at::Tensor wanted = at::mm(ordered_weight, ordered(inputs.drift, order));
+  if (inputs.residual_drift.defined()) wanted += inputs.residual_drift.index_select(1, order);
+  return ordered_weight.add(at::mm(at::mm(wanted, upper.t()), upper), alpha);
+}
+
 }  // namespace
 
-GptqResult gptq_quantize(const at::Tensor& weight, const at::Tensor& hessian, const GptqOptions& options,
+GptqResult gptq_quantize(const at::Tensor& weight, InputStatistics inputs, const GptqOptions& options,
                          const std::string& name) {
   const int64_t n = weight.size(0), k = weight.size(1);
   const int64_t group_size = options.group_size == -1 ? k : options.group_size;
-  check_inputs(weight, hessian, group_size, name);
+  check_inputs(weight, inputs.hessian, group_size, name);
   require(options.damp > 0 && options.damp_step > 0 && options.damp <= options.max_damp, ErrorKind::Usage,
           "damping from {:g} by {:g} to {:g}; expected positive numbers, the first not above the last", options.damp,
           options.damp_step, options.max_damp);
   GptqResult result;
-  const at::Tensor diagonal = hessian.diagonal().clone(), dead = diagonal == 0;
+  const at::Tensor diagonal = inputs.hessian.diagonal().clone(), dead = diagonal == 0;
   result.dead_inputs = dead.sum().item<int64_t>();
   require(result.dead_inputs < k, ErrorKind::Numeric, "{}: all its calibration inputs are 0", name);
   // A dead input has no say: a diagonal like the others' keeps the mean, and 0 is the one weight that costs nothing.
   diagonal.masked_fill_(dead, diagonal.sum().item<double>() / static_cast<double>(k - result.dead_inputs));
 
   const at::Tensor order = column_order(diagonal, group_size, options.order);
-  const auto ordered = [&](const at::Tensor& m) { return m.index_select(0, order).index_select(1, order); };
-  const at::Tensor plain = ordered(hessian);
-  at::Tensor filled = plain.clone();
-  filled.diagonal().copy_(diagonal.index_select(0, order));
-  const Factor factor = factorize(filled, options, name);
+  const at::Tensor hessian = ordered(std::exchange(inputs.hessian, at::Tensor()), order);
+  const Factor factor = factorize(hessian, diagonal.index_select(0, order), options, name);
   result.damp = factor.damp;
   result.damp_raises = factor.raises;
-  filled.reset();
 
-  const at::Tensor original = weight.index_select(1, order);
+  const at::Tensor ordered_weight = weight.index_select(1, order);
+  at::Tensor original = ordered_weight;
+  if (options.drift_alpha > 0) {
+    require(inputs.drift.defined(), ErrorKind::Internal, "{}: no drift to move its weights by", name);
+    original = moved(ordered_weight, inputs, order, factor.upper, options.drift_alpha);
+    inputs = {};
+  }
   ColumnState s;
   s.weight = original.masked_fill(dead.index_select(0, order), 0);
   s.factor = factor.upper;
@@ -156,9 +178,9 @@ GptqResult gptq_quantize(const at::Tensor& weight, const at::Tensor& hessian, co
           .addmm_(s.errors.narrow(1, 0, end - begin), s.factor.narrow(0, begin, end - begin).narrow(1, end, k - end), 1,
                   -1);
   }
-  result.errors = quadratic(values_of(s) - original, plain);
-  result.nearest_errors = quadratic(round_to_nearest(weight, group_size) - weight, hessian);
-  result.energies = quadratic(original, plain);
+  result.errors = quadratic(values_of(s) - original, hessian);
+  result.nearest_errors = quadratic(round_to_nearest(weight, group_size).index_select(1, order) - original, hessian);
+  result.energies = quadratic(ordered_weight, hessian);
   result.codes = codes_of(s, order, options.order);
   return result;
 }

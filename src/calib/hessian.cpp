@@ -28,11 +28,33 @@ void Hessian::add(const at::Tensor& x) {
   tokens_ += x.size(0);
 }
 
-at::Tensor Hessian::finish(const std::string& name) const {
+void Hessian::add(const at::Tensor& x, const at::Tensor& reference) {
+  add(x);
+  const at::Tensor values = x.to(at::kFloat);
+  if (!drift_.defined()) drift_ = at::zeros_like(sum_);
+  drift_.addmm_((reference.to(at::kFloat) - values).t(), values);
+}
+
+void Hessian::add_residual(const at::Tensor& x, const at::Tensor& difference) {
+  if (!residual_.defined()) residual_ = at::zeros({difference.size(1), x.size(1)}, sum_.options());
+  residual_.addmm_(difference.to(at::kFloat).t(), x.to(at::kFloat));
+}
+
+InputStatistics Hessian::finish(const std::string& name) {
   require(tokens_ > 0, ErrorKind::Numeric, "{}: no calibration token reached it", name);
-  const at::Tensor lower = at::tril(sum_, -1);
-  const at::Tensor out = (lower + lower.t() + at::diag(sum_.diagonal())).mul_(2.0 / static_cast<double>(tokens_));
-  require(at::isfinite(out).all().item<bool>(), ErrorKind::Numeric,
+  const double scale = 2.0 / static_cast<double>(tokens_);
+  InputStatistics out;
+  const at::Tensor diagonal = sum_.diagonal().clone();
+  out.hessian = sum_.tril_(-1).mul_(scale);
+  sum_.reset();
+  out.hessian = out.hessian + out.hessian.t();
+  out.hessian.diagonal().copy_(diagonal.mul_(scale));
+  if (drift_.defined()) out.drift = drift_.mul_(scale);
+  drift_.reset();
+  if (residual_.defined()) out.residual_drift = residual_.mul_(scale);
+  residual_.reset();
+  const auto is_finite = [](const at::Tensor& m) { return at::isfinite(m).all().item<bool>(); };
+  require(is_finite(out.hessian) && (!out.drift.defined() || is_finite(out.drift)), ErrorKind::Numeric,
           "{}: its calibration inputs hold NaN or numbers too large; is the model damaged, or --compute too narrow?",
           name);
   return out;

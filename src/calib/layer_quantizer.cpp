@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 #include "slmi/base/error.h"
 
@@ -57,64 +58,111 @@ LayerQuantizer::LayerQuantizer(std::shared_ptr<model::Llama> llama, const Weight
     positions = std::max(positions, batch.num_positions);
   }
   llama_->reserve_positions(positions);
+  if (options.gptq.drift_alpha > 0) reference_.emplace(*llama_, hidden_.size());
 }
 
-/// body(hidden state of a batch, its index, what a pass over it is given).
+/// body(index of a batch, what a pass over it is given).
 template <class Body>
 void LayerQuantizer::each_batch(const Body& body) {
   for (size_t i = 0; i < hidden_.size(); ++i) {
     model::ForwardContext context;
     context.positions = rows_.batches[i].positions;
     context.plan = rows_.batches[i].plan;
-    body(hidden_[i], i, context);
+    body(i, context);
   }
+}
+
+LayerQuantizer::Weights LayerQuantizer::read_weights(int64_t layer) const {
+  Weights out;
+  for (const GroupKind kind : kAllGroups)
+    for (const auto& module : site_group(kind).modules)
+      out[static_cast<size_t>(kind)].push_back(weights_(module_path(layer, kind, module) + ".weight"));
+  return out;
+}
+
+void LayerQuantizer::set_reference(int64_t layer, const Weights& weights) {
+  for (const GroupKind kind : kAllGroups) {
+    const auto& modules = site_group(kind).modules;
+    std::vector<ops::PackedMatrix> matrices;
+    for (size_t i = 0; i < modules.size(); ++i)
+      matrices.push_back(ops::PackedMatrix::from_values(module_path(layer, kind, modules[i]) + ".weight",
+                                                        weights[static_cast<size_t>(kind)][i])
+                             .converted_to(ops::weight_format(options_.compute)));
+    set_group(reference_->llama(), layer, kind, std::move(matrices));
+  }
+}
+
+/// step(model, its hidden state before) gives the one after; of the reference first, which is told by the difference.
+template <class Step>
+void LayerQuantizer::advance(size_t i, const Step& step) {
+  at::Tensor wanted;
+  if (reference_) wanted = step(Side::Reference, reference_->hidden(i, hidden_[i]));
+  hidden_[i] = step(Side::Quantized, hidden_[i]);
+  if (reference_) reference_->keep(i, wanted, hidden_[i]);
 }
 
 LayerQuantizer::Result LayerQuantizer::quantize(int64_t layer, const std::function<void()>& group_done) {
   const auto& config = llama_->config();
-  const int64_t attention_width = config.num_heads * config.head_dim;
+  const Weights originals = read_weights(layer);
+  if (reference_) set_reference(layer, originals);
   Result result;
-  const auto calibrate = [&](GroupKind kind, int64_t k, const auto& inputs) {
+  // input(side, its hidden state, index of the batch, what a pass over it is given): what the group is multiplied with.
+  const auto calibrate = [&](GroupKind kind, int64_t k, const auto& input) {
     Hessian hessian(k, options_.device);
-    each_batch([&](at::Tensor& hidden, size_t i, const model::ForwardContext& context) {
-      hessian.add(inputs(hidden, i, context));
+    each_batch([&](size_t i, const model::ForwardContext& context) {
+      const at::Tensor x = input(Side::Quantized, hidden_[i], i, context);
+      if (!reference_) return hessian.add(x);
+      hessian.add(x, input(Side::Reference, reference_->hidden(i, hidden_[i]), i, context));
+      const bool residual = kind == GroupKind::Output || kind == GroupKind::Down;
+      if (residual && reference_->difference(i).defined()) hessian.add_residual(x, reference_->difference(i));
     });
-    solve(layer, kind, hessian, result);
+    solve(layer, kind, originals[static_cast<size_t>(kind)], hessian, result);
     group_done();
   };
-  std::vector<at::Tensor> attention(hidden_.size()), activation(hidden_.size());
-  calibrate(GroupKind::Qkv, config.hidden_size,
-            [&](at::Tensor& hidden, size_t, const auto&) { return llama_->attention_input(layer, hidden); });
-  calibrate(GroupKind::Output, attention_width, [&](at::Tensor& hidden, size_t i, const auto& context) {
-    return attention[i] = llama_->attend(layer, hidden, context);
+  // What was computed for a Hessian and is needed again behind it, by side and batch.
+  std::array<std::vector<at::Tensor>, 2> kept{std::vector<at::Tensor>(hidden_.size()),
+                                              std::vector<at::Tensor>(hidden_.size())};
+  const auto slot = [&](Side side, size_t i) -> at::Tensor& { return kept[static_cast<size_t>(side)][i]; };
+  const auto take = [&](Side side, size_t i) { return std::exchange(slot(side, i), at::Tensor()); };
+
+  calibrate(GroupKind::Qkv, config.hidden_size, [&](Side side, const at::Tensor& hidden, size_t, const auto&) {
+    return llama(side).attention_input(layer, hidden);
   });
-  calibrate(GroupKind::GateUp, config.hidden_size, [&](at::Tensor& hidden, size_t i, const auto&) {
-    hidden = llama_->after_attention(layer, hidden, attention[i]);
-    attention[i].reset();
-    return llama_->mlp_input(layer, hidden);
+  calibrate(GroupKind::Output, config.num_heads * config.head_dim,
+            [&](Side side, const at::Tensor& hidden, size_t i, const auto& context) {
+              return slot(side, i) = llama(side).attend(layer, hidden, context);
+            });
+  each_batch([&](size_t i, const auto&) {
+    advance(i, [&](Side side, const at::Tensor& hidden) {
+      return llama(side).after_attention(layer, hidden, take(side, i));
+    });
+  });
+  calibrate(GroupKind::GateUp, config.hidden_size, [&](Side side, const at::Tensor& hidden, size_t, const auto&) {
+    return llama(side).mlp_input(layer, hidden);
   });
   const auto element = static_cast<int64_t>(c10::elementSize(llama_->compute_type()));
-  const bool keep = rows_.num_tokens * config.intermediate_size * element <= options_.keep_bytes;
-  calibrate(GroupKind::Down, config.intermediate_size, [&](at::Tensor& hidden, size_t i, const auto&) {
-    const at::Tensor x = llama_->activate(layer, hidden);
-    if (keep) activation[i] = x;
+  const int64_t sides = reference_ ? 2 : 1;
+  const bool keep = sides * rows_.num_tokens * config.intermediate_size * element <= options_.keep_bytes;
+  calibrate(GroupKind::Down, config.intermediate_size, [&](Side side, const at::Tensor& hidden, size_t i, const auto&) {
+    const at::Tensor x = llama(side).activate(layer, hidden);
+    if (keep) slot(side, i) = x;
     return x;
   });
-  each_batch([&](at::Tensor& hidden, size_t i, const auto&) {
-    const at::Tensor x = keep ? activation[i] : llama_->activate(layer, hidden);
-    hidden = llama_->after_mlp(layer, hidden, x);
-    activation[i].reset();
+  each_batch([&](size_t i, const auto&) {
+    advance(i, [&](Side side, const at::Tensor& hidden) {
+      return llama(side).after_mlp(layer, hidden, keep ? take(side, i) : llama(side).activate(layer, hidden));
+    });
   });
   forget_weights(layer);
   return result;
 }
 
-void LayerQuantizer::solve(int64_t layer, GroupKind kind, const Hessian& hessian, Result& result) {
+void LayerQuantizer::solve(int64_t layer, GroupKind kind, const std::vector<at::Tensor>& originals, Hessian& hessian,
+                           Result& result) {
   const auto& modules = site_group(kind).modules;
   const std::string name = fmt::format("layer {}, {}", layer, fmt::join(modules, "/"));
   std::vector<at::Tensor> weights;
-  for (const auto& module : modules)
-    weights.push_back(weights_(module_path(layer, kind, module) + ".weight").to(options_.device));
+  for (const auto& original : originals) weights.push_back(original.to(options_.device));
   const GptqResult solved =
       gptq_quantize(weights.size() == 1 ? weights[0] : at::cat(weights), hessian.finish(name), options_.gptq, name);
   std::vector<ops::PackedMatrix> matrices;
@@ -140,20 +188,24 @@ void LayerQuantizer::solve(int64_t layer, GroupKind kind, const Hessian& hessian
     result.reports.push_back(std::move(report));
     row = end;
   }
-  set_group(layer, kind, std::move(matrices));
+  set_group(*llama_, layer, kind, std::move(matrices));
 }
 
-void LayerQuantizer::set_group(int64_t layer, GroupKind kind, std::vector<ops::PackedMatrix> matrices) {
+void LayerQuantizer::set_group(model::Llama& llama, int64_t layer, GroupKind kind,
+                               std::vector<ops::PackedMatrix> matrices) {
   std::vector<ops::LinearSite> sites;
   for (const auto& module : site_group(kind).modules) sites.push_back({layer, module});
   for (auto& matrix : matrices) matrix = matrix.to(options_.device);
-  auto& group = group_of(llama_->blocks()[static_cast<size_t>(layer)], kind);
+  auto& group = group_of(llama.blocks()[static_cast<size_t>(layer)], kind);
   group = ops::LinearGroup(std::move(matrices), std::move(sites), options_.compute, ops::Residency::Resident);
   group.detach();
 }
 
 void LayerQuantizer::forget_weights(int64_t layer) {
-  for (const GroupKind kind : kAllGroups) group_of(llama_->blocks()[static_cast<size_t>(layer)], kind) = {};
+  for (const GroupKind kind : kAllGroups) {
+    group_of(llama_->blocks()[static_cast<size_t>(layer)], kind) = {};
+    if (reference_) group_of(reference_->llama().blocks()[static_cast<size_t>(layer)], kind) = {};
+  }
 }
 
 void LayerQuantizer::pass_through(int64_t layer, const FinishedLayer& finished) {
@@ -173,12 +225,17 @@ void LayerQuantizer::pass_through(int64_t layer, const FinishedLayer& finished) 
       stored.gptq = found->second;
       matrices.push_back(ops::PackedMatrix::from_stored(std::move(stored)));
     }
-    set_group(layer, kind, std::move(matrices));
+    set_group(*llama_, layer, kind, std::move(matrices));
   }
+  if (reference_) set_reference(layer, read_weights(layer));
   // By the same steps as in quantize(): the bits are then the same.
-  each_batch([&](at::Tensor& hidden, size_t, const model::ForwardContext& context) {
-    hidden = llama_->after_attention(layer, hidden, llama_->attend(layer, hidden, context));
-    hidden = llama_->after_mlp(layer, hidden, llama_->activate(layer, hidden));
+  each_batch([&](size_t i, const model::ForwardContext& context) {
+    advance(i, [&](Side side, const at::Tensor& hidden) {
+      return llama(side).after_attention(layer, hidden, llama(side).attend(layer, hidden, context));
+    });
+    advance(i, [&](Side side, const at::Tensor& hidden) {
+      return llama(side).after_mlp(layer, hidden, llama(side).activate(layer, hidden));
+    });
   });
   forget_weights(layer);
 }

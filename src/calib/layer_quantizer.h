@@ -1,11 +1,14 @@
 // Quantizes one layer of a model on all calibration tokens, and carries their hidden states through it.
 #pragma once
 
+#include <array>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "reference_stream.h"
 #include "slmi/calib/gptq_model.h"
 #include "slmi/calib/hessian.h"
 #include "slmi/model/llama.h"
@@ -24,7 +27,8 @@ const SiteGroup& site_group(GroupKind kind);
 /// "model.layers.3.self_attn.q_proj".
 std::string module_path(int64_t layer, GroupKind kind, const std::string& module);
 
-/// Holds a model without block weights and the hidden states before the next layer.
+/// Holds a model without block weights and the hidden states before the next layer; with drift_alpha > 0 those of the
+/// unquantized model too.
 class LayerQuantizer {
  public:
   /// Embeds all tokens. `weights`, `rows` and `options` must outlive this.
@@ -40,17 +44,26 @@ class LayerQuantizer {
   void pass_through(int64_t layer, const FinishedLayer& finished);
 
  private:
-  void solve(int64_t layer, GroupKind kind, const Hessian& hessian, Result& result);
-  void set_group(int64_t layer, GroupKind kind, std::vector<ops::PackedMatrix> matrices);
+  /// f32 [N, K] on the CPU, in the order of site_group(kind).
+  using Weights = std::array<std::vector<at::Tensor>, kGroupsPerLayer>;
+  Weights read_weights(int64_t layer) const;
+  void set_reference(int64_t layer, const Weights& weights);
+  void solve(int64_t layer, GroupKind kind, const std::vector<at::Tensor>& originals, Hessian& hessian, Result& result);
+  void set_group(model::Llama& llama, int64_t layer, GroupKind kind, std::vector<ops::PackedMatrix> matrices);
   void forget_weights(int64_t layer);
   template <class Body>
   void each_batch(const Body& body);
+  enum class Side { Quantized, Reference };
+  model::Llama& llama(Side side) { return side == Side::Quantized ? *llama_ : reference_->llama(); }
+  template <class Step>
+  void advance(size_t batch, const Step& step);
 
   std::shared_ptr<model::Llama> llama_;
   const WeightSource& weights_;
   const CalibrationRows& rows_;
   const QuantizeOptions& options_;
   std::vector<at::Tensor> hidden_;  // f32 [T, D] a batch: before the layer, inside it after attention
+  std::optional<ReferenceStream> reference_;
 };
 
 }  // namespace slmi::calib

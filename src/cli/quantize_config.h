@@ -1,6 +1,7 @@
 // What `slmi quantize` can be told: one field list for flags, JSON file and help.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,7 +21,7 @@ struct QuantizeConfig {
   bool adapter_only = false;
   model::MergeOnto onto = model::MergeOnto::Auto;
   std::vector<std::string> calibration;
-  int64_t calibration_rows = 128;
+  std::optional<int64_t> calibration_rows;
   std::vector<std::string> val;
   int64_t rows = 200;
   double max_drop = 0.5;
@@ -57,7 +58,7 @@ struct QuantizeConfig {
           Metavar{"FILE"}, Synonyms{"imatrix", "calibration-file", "dataset", "calibration-dataset"},
           DefaultText{"what the run was trained on"}, "Rows that say which inputs matter most, JSONL; may be repeated");
     field("calibration_rows", &T::calibration_rows, OnlyWith{"gguf", "gptq"}, NotWith{"adapter_only"}, AtLeast{0},
-          Synonyms{"num-samples", "nsamples"},
+          Synonyms{"num-samples", "nsamples"}, DefaultText{kCalibrationRowsText},
           "Rows of them to use, spread evenly (0, --gguf alone: all weights count the same)");
     field("val", &T::val, Group{"Drift: the model before and after"}, NotWith{"adapter_only"}, Metavar{"FILE"},
           Synonyms{"data", "eval-file", "validation"}, DefaultText{"what the run was validated on"},
@@ -74,7 +75,7 @@ struct QuantizeConfig {
   }
   void check(std::vector<std::string>& problems) const {
     if (int{gguf} + int{gptq} + int{nf4} != 1) problems.emplace_back("say which form: --gguf, --gptq or --nf4");
-    if (gptq && calibration_rows == 0)
+    if (gptq && calibration_rows == std::optional<int64_t>(0))
       problems.emplace_back("calibration_rows = 0; --gptq needs rows to calibrate on: expected 1 or more");
   }
 };

@@ -86,6 +86,7 @@ class GgufJob {
   }
 
  private:
+  int64_t calibration_rows() const { return config_.calibration_rows.value_or(kGgufRows); }
   /// Whether a tensor may get a form whose quantizer weighs errors.
   bool uses_importances() const {
     using quant::WeightFormat;
@@ -101,7 +102,7 @@ class GgufJob {
             "--calibration: --type {} stores every weight alone, whatever its input; leave it out, or take a type "
             "below 8 bits",
             quant::name(type_));
-    if (!uses_importances() || config_.calibration_rows == 0) return;
+    if (!uses_importances() || calibration_rows() == 0) return;
     const QuantizeRows from = calibration_source(config_, source_.files);
     if (from.source.files.empty()) {
       rt_.out << fmt::format(
@@ -110,11 +111,10 @@ class GgufJob {
       return;
     }
     const auto opened = model::open_model(config_.model_path, source_.open);
-    const auto rows =
-        read_calibration(from.source, source_.files,
-                         {config_.calibration_rows, source_.files.checkpoint->config().max_position_embeddings,
-                          kCalibrationTokensAtOnce},
-                         opened.llama->device());
+    const auto rows = read_calibration(
+        from.source, source_.files,
+        {calibration_rows(), source_.files.checkpoint->config().max_position_embeddings, kCalibrationTokensAtOnce},
+        opened.llama->device());
     importances_ = calib::Importances::measure(
         *opened.llama, rows, [&](int64_t done, int64_t total) { stages_.update("calibrate", "tokens", done, total); });
     stages_.finish();

@@ -9,6 +9,7 @@
 #include "slmi/base/error.h"
 #include "slmi/base/progress.h"
 #include "slmi/calib/gptq_model.h"
+#include "slmi/eval/memory.h"
 
 namespace slmi::cli {
 namespace {
@@ -39,6 +40,7 @@ calib::QuantizeOptions options_of(const QuantizeConfig& config, const QuantizeSo
   out.gptq.damp = flags.damp;
   out.gptq.damp_step = flags.damp_step;
   out.gptq.max_damp = flags.max_damp;
+  out.gptq.drift_alpha = flags.drift_alpha;
   out.device = source.open.load.device;
   out.compute = source.open.load.policy.compute;
   out.max_shard_bytes = static_cast<uint64_t>(flags.max_shard_gb * 1e9);
@@ -82,7 +84,7 @@ class GroupProgress {
 };
 
 /// The worst modules, and what the user should know of the damping.
-void print_summary(const calib::QuantizeResult& result, const std::string& out, Runtime& rt) {
+void print_summary(const calib::QuantizeResult& result, const std::string& out, at::Device device, Runtime& rt) {
   double error = 0, nearest = 0;
   const calib::ModuleReport* worst = nullptr;
   int64_t raised = 0;
@@ -100,6 +102,11 @@ void print_summary(const calib::QuantizeResult& result, const std::string& out, 
                 "{} {}); all in {}\n",
                 error / count, nearest / count, worst->error, worst->layer, worst->module,
                 (fs::path(out) / "quantization.csv").string());
+  const eval::MemoryUse memory = eval::memory_use(device);
+  if (memory.rss_peak)
+    rt.out << fmt::format("peak memory: {} with the pages of mapped files", format_bytes(*memory.rss_peak));
+  if (memory.vram_allocator) rt.out << fmt::format(", {} on the GPU", format_bytes(*memory.vram_allocator));
+  rt.out << "\n";
   if (raised > 0)
     rt.out << fmt::format("damping was raised for {} matrices, whose Hessian was not positive definite before\n",
                           raised);
@@ -119,9 +126,9 @@ void run_quantize_gptq(const QuantizeConfig& config, Runtime& rt) {
   const GptqFlags& flags = config.gptq_flags;
   calib::QuantizeOptions options = options_of(config, source);
   const model::MergedWeights weights(source.files, config.onto);
-  const calib::CalibrationRows rows =
-      read_calibration(calibration_rows_of(config, source.files), source.files,
-                       {config.calibration_rows, flags.calibration_tokens, flags.micro_tokens}, options.device);
+  const calib::CalibrationRows rows = read_calibration(
+      calibration_rows_of(config, source.files), source.files,
+      {config.calibration_rows.value_or(kGptqRows), flags.calibration_tokens, flags.micro_tokens}, options.device);
   rt.err << fmt::format("calibrating on {} rows, {} tokens{}; groups of {}; {} on {}\n", rows.num_rows, rows.num_tokens,
                         rows.num_cut > 0 ? fmt::format(" ({} rows cut)", rows.num_cut) : "", options.gptq.group_size,
                         ops::name(options.compute), options.device.str());
@@ -132,7 +139,7 @@ void run_quantize_gptq(const QuantizeConfig& config, Runtime& rt) {
   const auto result =
       calib::quantize_model(source.files, calib::weights_of(weights), rows, provenance, config.out, options);
   progress.finish();
-  print_summary(result, config.out, rt);
+  print_summary(result, config.out, options.device, rt);
   finish_directory(config, source, weights, rt);
 }
 

@@ -15,6 +15,7 @@ struct GptqFlags {
   bool act_order = false;
   bool group_aware = true;
   double damp = 0.05, damp_step = 0.01, max_damp = 0.5;
+  double drift_alpha = 0.5;
   int64_t calibration_tokens = 256;
   int64_t micro_tokens = 4096;
   double max_shard_gb = 5.0;
@@ -35,6 +36,8 @@ struct GptqFlags {
     field("damp_step", &T::damp_step, OnlyWith{"gptq"}, Range{1e-6, 1}, Synonyms{"damp-auto-increment"},
           "Added to that share each time the factorization fails");
     field("max_damp", &T::max_damp, OnlyWith{"gptq"}, Range{1e-6, 1}, "Where to give up, with an error");
+    field("drift_alpha", &T::drift_alpha, OnlyWith{"gptq"}, Range{0, 1}, Synonyms{"gptaq-alpha"},
+          "How far each matrix makes up for what those before it changed, as GPTAQ; 0: not at all");
     field("calibration_tokens", &T::calibration_tokens, OnlyWith{"gptq"}, AtLeast{1}, Synonyms{"seqlen", "max-seq-len"},
           "Longest row in tokens; the rest of a row is left out");
     field("micro_tokens", &T::micro_tokens, OnlyWith{"gptq"}, AtLeast{16}, Synonyms{"batch-size"},

@@ -94,7 +94,7 @@ study::StudyOptions options_of(const StudyConfig& config, Runtime& rt) {
   options.out = config.out;
   options.retry = config.retry;
   options.artefact_settings = {{"calibration", config.calibration},
-                               {"calibration_rows", config.calibration_rows},
+                               {"calibration_rows", config.calibration_rows.value_or(0)},
                                {"calibration_tokens", config.calibration_tokens},
                                {"group_size", config.group_size}};
   options.command_line = rt.command_line;

@@ -1,6 +1,7 @@
 // What `slmi study` can be told: one field list for flags, JSON file and help.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,7 +21,8 @@ struct StudyConfig {
   std::string base, out;
   bool retry = false, dry_run = false;
   std::vector<std::string> calibration;
-  int64_t calibration_rows = 128, calibration_tokens = 256, group_size = 0;
+  std::optional<int64_t> calibration_rows;
+  int64_t calibration_tokens = 256, group_size = 0;
   std::string text_field = "text", answer_field = "answer";
   int64_t limit = 0;
   int64_t eval_batch_size = 32;
@@ -59,7 +61,8 @@ struct StudyConfig {
     field("answer_field", &T::answer_field, "Name of the target's field in intent rows");
     field("calibration", &T::calibration, Group{"Quantizing"}, Metavar{"FILE"},
           DefaultText{"what a run was trained on"}, "Rows that gptq and the GGUF types are calibrated on, JSONL");
-    field("calibration_rows", &T::calibration_rows, AtLeast{1}, "Rows of them to use, spread evenly");
+    field("calibration_rows", &T::calibration_rows, AtLeast{1}, DefaultText{kCalibrationRowsText},
+          "Rows of them to use, spread evenly");
     field("calibration_tokens", &T::calibration_tokens, AtLeast{1}, "Longest of these rows in tokens (gptq)");
     field("group_size", &T::group_size, AtLeast{-1}, DefaultText{"the largest of 128, 64, 32 that divides every row"},
           "Inputs that share a scale (gptq): 32, 64 or 128; -1: all of a row");

@@ -24,10 +24,15 @@ WeightFormat target_format(BaseFormat wanted, WeightFormat stored) {
   return stored;
 }
 
-/// Embedding, head and norms are never 4-bit: NF4 keeps them as they are, or in 16 bits where a GPU cannot hold blocks.
-WeightFormat embedding_format(BaseFormat wanted, WeightFormat stored, at::Device device) {
-  if (wanted != BaseFormat::NF4) return target_format(wanted, stored);
-  return !device.is_cpu() && quant::is_quantized(stored) ? WeightFormat::BF16 : stored;
+/// Embedding, head and norms are never 4-bit: NF4 keeps them as they are.
+WeightFormat embedding_format(BaseFormat wanted, WeightFormat stored) {
+  return wanted == BaseFormat::NF4 ? stored : target_format(wanted, stored);
+}
+
+/// A GPU holds no GGUF blocks: there they become numbers of the compute type, which products would be made of anyway.
+WeightFormat held_format(WeightFormat format, const LoadOptions& options) {
+  const bool blocks = quant::is_quantized(format) && format != WeightFormat::NF4 && format != WeightFormat::GPTQ;
+  return blocks && !options.device.is_cpu() ? ops::weight_format(options.policy.compute) : format;
 }
 
 class Loader {
@@ -39,9 +44,9 @@ class Loader {
     auto m = ops::PackedMatrix::from_stored(checkpoint_.tensor(name));
     require(m.n() == n && m.k() == k, ErrorKind::Input, "{}: tensor '{}' is [{}, {}], the configuration needs [{}, {}]",
             checkpoint_.path().string(), name, m.n(), m.k(), n, k);
-    const auto format = embedding ? embedding_format(options_.base_format, m.format(), options_.device)
+    const auto wanted = embedding ? embedding_format(options_.base_format, m.format())
                                   : target_format(options_.base_format, m.format());
-    return m.converted_to(format).to(options_.device);
+    return m.converted_to(held_format(wanted, options_)).to(options_.device);
   }
 
   at::Tensor vector(const std::string& name, int64_t n) const {

@@ -40,6 +40,18 @@ at::ScalarType dense_type(WeightFormat format) {
 
 }  // namespace
 
+WeightFormat weight_format(Compute compute) {
+  switch (compute) {
+    case Compute::BF16:
+      return WeightFormat::BF16;
+    case Compute::F16:
+      return WeightFormat::F16;
+    case Compute::F32:
+      break;
+  }
+  return WeightFormat::F32;
+}
+
 PackedMatrix PackedMatrix::from_stored(formats::StoredTensor tensor) {
   require(tensor.shape.size() == 2, ErrorKind::Input, "tensor '{}': {} dimensions; a weight matrix has 2", tensor.name,
           tensor.shape.size());
@@ -53,6 +65,17 @@ PackedMatrix PackedMatrix::from_stored(formats::StoredTensor tensor) {
   else
     m.stored_ = std::make_shared<const formats::StoredTensor>(std::move(tensor));
   return m;
+}
+
+PackedMatrix PackedMatrix::from_values(const std::string& name, const at::Tensor& values) {
+  const auto held = std::make_shared<const at::Tensor>(values.contiguous());
+  formats::StoredTensor tensor;
+  tensor.name = name;
+  tensor.format = WeightFormat::F32;
+  tensor.shape = {values.size(0), values.size(1)};
+  tensor.bytes = std::as_bytes(std::span(held->const_data_ptr<float>(), static_cast<size_t>(held->numel())));
+  tensor.owner = held;
+  return from_stored(std::move(tensor));
 }
 
 PackedMatrix PackedMatrix::from_gptq(const std::string& name, std::shared_ptr<const quant::GptqPlanes> planes) {

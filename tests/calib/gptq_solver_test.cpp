@@ -22,10 +22,16 @@ at::Tensor matrix(const std::vector<float>& values, int64_t rows) {
   return at::tensor(values, at::kFloat).view({rows, -1});
 }
 
-at::Tensor hessian_of(const at::Tensor& x) {
+InputStatistics hessian_of(const at::Tensor& x) {
   Hessian hessian(x.size(1), at::kCPU);
   hessian.add(x);
   return hessian.finish("test");
+}
+
+InputStatistics only(const at::Tensor& hessian) {
+  InputStatistics out;
+  out.hessian = hessian;
+  return out;
 }
 
 struct Case {
@@ -123,12 +129,13 @@ TEST_P(Solver, IsFarBelowRoundToNearest) {
 }
 
 TEST_P(Solver, GivesTheSameBitsAgain) {
-  const at::Tensor weight = random_weight(64, 320, 7), hessian = hessian_of(correlated(700, 320, 8));
+  const at::Tensor weight = random_weight(64, 320, 7);
+  const InputStatistics inputs = hessian_of(correlated(700, 320, 8));
   GptqOptions options;
   options.group_size = 64;
   options.order = GetParam();
-  const GptqResult first = gptq_quantize(weight, hessian, options, "test");
-  const GptqResult again = gptq_quantize(weight, hessian, options, "test");
+  const GptqResult first = gptq_quantize(weight, inputs, options, "test");
+  const GptqResult again = gptq_quantize(weight, inputs, options, "test");
   EXPECT_TRUE(test::equal_bits(first.codes.codes, again.codes.codes));
   EXPECT_TRUE(test::equal_bits(first.codes.scales, again.codes.scales));
   EXPECT_EQ(first.errors, again.errors);
@@ -144,7 +151,7 @@ TEST(GptqSolver, OfIndependentInputsIsRoundToNearest) {
     GptqOptions options;
     options.group_size = 32;
     options.order = order;
-    const GptqResult got = gptq_quantize(weight, hessian, options, "test");
+    const GptqResult got = gptq_quantize(weight, only(hessian), options, "test");
     for (size_t i = 0; i < got.errors.size(); ++i) EXPECT_NEAR(got.errors[i], got.nearest_errors[i], 1e-7);
     const auto w = weight.accessor<float, 2>();
     for (int64_t row = 0; row < 32; ++row) {
@@ -163,7 +170,7 @@ TEST(GptqSolver, CodesStayInFourBits) {
   GptqOptions options;
   options.group_size = 32;
   options.order = ColumnOrder::AsStored;
-  const GptqResult got = gptq_quantize(weight, at::eye(64, at::kFloat), options, "test");
+  const GptqResult got = gptq_quantize(weight, only(at::eye(64, at::kFloat)), options, "test");
   EXPECT_EQ(got.codes.codes[5], 15);
   EXPECT_EQ(got.codes.codes[0], 10);  // 0.3 / 0.13333 = 2.25
 }
@@ -185,12 +192,12 @@ TEST(GptqSolver, RaisesTheDampingStepByStepAndSaysSo) {
   options.damp = 0.05;
   options.damp_step = 0.02;
   options.max_damp = 0.2;
-  const GptqResult got = gptq_quantize(weight, hessian, options, "test");
+  const GptqResult got = gptq_quantize(weight, only(hessian), options, "test");
   EXPECT_EQ(got.damp_raises, 3);
   EXPECT_NEAR(got.damp, 0.11, 1e-12);
   options.max_damp = 0.09;
   try {
-    gptq_quantize(weight, hessian, options, "layer 3, o_proj");
+    gptq_quantize(weight, only(hessian), options, "layer 3, o_proj");
     FAIL() << "no error";
   } catch (const Error& e) {
     EXPECT_EQ(static_cast<int>(e.kind()), static_cast<int>(ErrorKind::Numeric));
@@ -215,18 +222,54 @@ TEST(GptqSolver, WhatIsNoNumberIsNamed) {
   at::Tensor bad = hessian.clone();
   bad[3][4] = std::numeric_limits<float>::quiet_NaN();
   expect_error(ErrorKind::Numeric, "layer 1: its Hessian holds NaN",
-               [&] { gptq_quantize(weight, bad, options, "layer 1"); });
+               [&] { gptq_quantize(weight, only(bad), options, "layer 1"); });
   bad = weight.clone();
   bad[3][4] = std::numeric_limits<float>::infinity();
   expect_error(ErrorKind::Numeric, "layer 1: its weights hold NaN",
-               [&] { gptq_quantize(bad, hessian, options, "layer 1"); });
+               [&] { gptq_quantize(bad, only(hessian), options, "layer 1"); });
   expect_error(ErrorKind::Numeric, "all its calibration inputs are 0", [&] {
-    gptq_quantize(weight, at::zeros({64, 64}), options, "layer 1");
+    gptq_quantize(weight, only(at::zeros({64, 64})), options, "layer 1");
   });
   expect_error(ErrorKind::Usage, "groups of 48 do not divide its rows of 64",
-               [&] { gptq_quantize(weight, hessian, {.group_size = 48}, "layer 1"); });
+               [&] { gptq_quantize(weight, only(hessian), {.group_size = 48}, "layer 1"); });
   expect_error(ErrorKind::Usage, "damping from 0.05 by 0 to 0.5",
-               [&] { gptq_quantize(weight, hessian, {.group_size = 64, .damp_step = 0}, "layer 1"); });
+               [&] { gptq_quantize(weight, only(hessian), {.group_size = 64, .damp_step = 0}, "layer 1"); });
+}
+
+/// Inputs that earlier matrices changed: the product with them should be that of the unquantized model's inputs.
+TEST(GptqSolver, MakesUpForChangedInputs) {
+  const at::Tensor weight = random_weight(64, 128, 21), reference = correlated(900, 128, 22);
+  at::manual_seed(23);
+  const at::Tensor x = reference * 0.95 + at::randn({900, 128}) * 0.1 * reference.std(0);
+  Hessian sums(128, at::kCPU);
+  sums.add(x.narrow(0, 0, 400), reference.narrow(0, 0, 400));
+  sums.add(x.narrow(0, 400, 500), reference.narrow(0, 400, 500));
+  const InputStatistics inputs = sums.finish("test");
+  const at::Tensor x64 = x.to(at::kDouble), r64 = reference.to(at::kDouble), w64 = weight.to(at::kDouble);
+  const at::Tensor drift = at::mm((r64 - x64).t(), x64) * (2.0 / 900);
+  EXPECT_LT((inputs.drift - drift).abs().max().item<double>(), 1e-5 * drift.abs().max().item<double>());
+  for (const ColumnOrder order : {ColumnOrder::AsStored, ColumnOrder::ActOrder, ColumnOrder::GroupAware}) {
+    GptqOptions options;
+    options.group_size = 32;
+    options.order = order;
+    options.damp = 0.001;
+    const auto lost = [&](const GptqResult& got) {
+      return (at::mm(x64, values_of(got.codes).to(at::kDouble).t()) - at::mm(r64, w64.t())).norm().item<double>();
+    };
+    const GptqResult plain = gptq_quantize(weight, inputs, options, "test");
+    options.drift_alpha = 1.0;
+    const GptqResult moved = gptq_quantize(weight, inputs, options, "test");
+    EXPECT_LT(lost(moved), 0.9 * lost(plain));
+    // As if the best weights had been given, found in f64.
+    at::Tensor hessian = at::mm(x64.t(), x64) * (2.0 / 900);
+    hessian.diagonal().add_(options.damp * hessian.diagonal().mean().item<double>());
+    const at::Tensor best = w64 + at::linalg_solve(hessian, at::mm(w64, drift).t()).t();
+    options.drift_alpha = 0.0;
+    const GptqResult given = gptq_quantize(best.to(at::kFloat), inputs, options, "test");
+    const at::Tensor a = values_of(given.codes), b = values_of(moved.codes);
+    EXPECT_LT(((a - b).norm() / a.norm()).item<double>(), 0.02);
+    EXPECT_NEAR(sum(moved.errors), sum(given.errors), 0.02 * sum(given.errors));
+  }
 }
 
 /// The way of a GPU, on this device.
@@ -264,7 +307,7 @@ TEST(HessianSum, IsTheMeanOfOuterProducts) {
     hessian.add(y);
     EXPECT_EQ(hessian.tokens(), 123);
     const at::Tensor all = at::cat({x.to(at::kDouble), y.to(at::kDouble)});
-    const at::Tensor want = at::mm(all.t(), all) * (2.0 / 123), got = hessian.finish("test");
+    const at::Tensor want = at::mm(all.t(), all) * (2.0 / 123), got = hessian.finish("test").hessian;
     EXPECT_LT((got - want).abs().max().item<double>(), 1e-5 * want.abs().max().item<double>()) << k;
     EXPECT_TRUE(at::equal(got, got.t()));
   }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "slmi/calib/hessian.h"
 #include "slmi/quant/gptq_packing.h"
 
 namespace slmi::calib {
@@ -23,11 +24,15 @@ struct GptqOptions {
   double damp = 0.05;       // added to the diagonal, as a share of its mean
   double damp_step = 0.01;  // added to that share at each failure of the factorization
   double max_damp = 0.5;
+  /// How far weights are moved beforehand, from 0 (not at all) to 1: to where the product with the quantized model's
+  /// inputs, and the residual that it is added to, come closest to the unquantized model's. The aim of GPTAQ (Li et al.
+  /// 2025, arXiv:2504.02692), which leaves the residual out. All the way overfits the calibration rows.
+  double drift_alpha = 0.0;
 };
 
 struct GptqResult {
   quant::GptqCodes codes;              // symmetric: every zero is 8; scales are f16 numbers
-  std::vector<double> errors;          // [N] e H e^T of each row, e = what is stored minus the weight
+  std::vector<double> errors;          // [N] e H e^T of each row, e = what is stored minus the (moved) weight
   std::vector<double> nearest_errors;  // [N] the same for round-to-nearest with scales by the same rule
   std::vector<double> energies;        // [N] w H w^T
   double damp = 0;                     // the share that was used
@@ -40,13 +45,14 @@ struct GptqResult {
 /// column is reached, rounded to f16 before it is used; codes clamped to 0..15 around 8.
 ///
 /// @param weight   f32 [N, K]; not modified.
-/// @param hessian  f32 [K, K], symmetric, mean over tokens of 2 x x^T, on the weight's device; not modified.
+/// @param inputs   on the weight's device; not modified, and let go as soon as may be. The drift is needed for
+///                 drift_alpha > 0.
 /// @param name     of the layer, for errors.
 /// @throws Error{Usage} if G does not divide K, Error{Numeric} naming the layer if weight or Hessian hold NaN or
 ///         infinity, if all inputs were 0, or if the Hessian is not positive definite at max_damp. There is no quiet
 ///         fallback to round-to-nearest.
-/// Cost O(N K^2 + K^3); 4 (3 N K + 4 K^2) bytes of scratch. Deterministic for equal inputs on one device.
-GptqResult gptq_quantize(const at::Tensor& weight, const at::Tensor& hessian, const GptqOptions& options,
+/// Cost O(N K^2 + K^3); 4 (5 N K + 5 K^2) bytes of scratch. Deterministic for equal inputs on one device.
+GptqResult gptq_quantize(const at::Tensor& weight, InputStatistics inputs, const GptqOptions& options,
                          const std::string& name);
 
 /// Rows [begin, end) of a result's codes.

@@ -12,6 +12,9 @@
 
 namespace slmi::ops {
 
+/// The 16- or 32-bit format of a compute type's numbers.
+quant::WeightFormat weight_format(Compute compute);
+
 /// A matrix [N, K] in Hugging Face's row order. Copies share the storage. Immutable, safe to read from several threads.
 /// On the CPU the planes are the mapped file's bytes or owned ones; on a GPU they are tensors (16- and 32-bit floats,
 /// NF4 and GPTQ).
@@ -20,6 +23,8 @@ class PackedMatrix {
   PackedMatrix() = default;
   /// Takes the bytes as they are in the file. @throws Error{Input} if the tensor is not a matrix.
   static PackedMatrix from_stored(formats::StoredTensor tensor);
+  /// f32 [N, K] on the CPU; shares the tensor's memory.
+  static PackedMatrix from_values(const std::string& name, const at::Tensor& values);
   /// Planes that were just made.
   static PackedMatrix from_gptq(const std::string& name, std::shared_ptr<const quant::GptqPlanes> planes);
   /// The same values in another format: NF4 (block 64, double quantization), BF16, F16 or F32; rounds once from f32.
