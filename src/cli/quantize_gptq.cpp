@@ -52,7 +52,8 @@ std::string described(const calib::GptqOptions& options) {
   const char* order = options.order == calib::ColumnOrder::ActOrder     ? "act-order"
                       : options.order == calib::ColumnOrder::GroupAware ? "group-aware order"
                                                                         : "columns as stored";
-  return fmt::format("gptq, 4 bits, groups of {}, {}", options.group_size, order);
+  return fmt::format("gptq, 4 bits, groups of {}, {}, drift alpha {:g}", options.group_size, order,
+                     options.drift_alpha);
 }
 
 /// A live line for the groups of matrices, and the check for a signal at each of them.
