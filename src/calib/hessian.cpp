@@ -2,6 +2,7 @@
 #include "slmi/calib/hessian.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "slmi/base/error.h"
 
@@ -28,16 +29,14 @@ void Hessian::add(const at::Tensor& x) {
   tokens_ += x.size(0);
 }
 
-void Hessian::add(const at::Tensor& x, const at::Tensor& reference) {
-  add(x);
+void Hessian::add(const at::Tensor& x, const at::Tensor& reference, const at::Tensor& residual_difference) {
   const at::Tensor values = x.to(at::kFloat);
+  add(values);
   if (!drift_.defined()) drift_ = at::zeros_like(sum_);
   drift_.addmm_((reference.to(at::kFloat) - values).t(), values);
-}
-
-void Hessian::add_residual(const at::Tensor& x, const at::Tensor& difference) {
-  if (!residual_.defined()) residual_ = at::zeros({difference.size(1), x.size(1)}, sum_.options());
-  residual_.addmm_(difference.to(at::kFloat).t(), x.to(at::kFloat));
+  if (!residual_difference.defined()) return;
+  if (!residual_.defined()) residual_ = at::zeros({residual_difference.size(1), x.size(1)}, sum_.options());
+  residual_.addmm_(residual_difference.to(at::kFloat).t(), values);
 }
 
 InputStatistics Hessian::finish(const std::string& name) {
@@ -49,14 +48,14 @@ InputStatistics Hessian::finish(const std::string& name) {
   sum_.reset();
   out.hessian = out.hessian + out.hessian.t();
   out.hessian.diagonal().copy_(diagonal.mul_(scale));
-  if (drift_.defined()) out.drift = drift_.mul_(scale);
-  drift_.reset();
-  if (residual_.defined()) out.residual_drift = residual_.mul_(scale);
-  residual_.reset();
-  const auto is_finite = [](const at::Tensor& m) { return at::isfinite(m).all().item<bool>(); };
-  require(is_finite(out.hessian) && (!out.drift.defined() || is_finite(out.drift)), ErrorKind::Numeric,
-          "{}: its calibration inputs hold NaN or numbers too large; is the model damaged, or --compute too narrow?",
-          name);
+  out.drift = std::move(drift_);
+  out.residual_drift = std::move(residual_);
+  for (const auto* drift : {&out.drift, &out.residual_drift})
+    if (drift->defined()) drift->mul_(scale);
+  for (const auto* mean : {&out.hessian, &out.drift, &out.residual_drift})
+    require(!mean->defined() || at::isfinite(*mean).all().item<bool>(), ErrorKind::Numeric,
+            "{}: its calibration inputs hold NaN or numbers too large; is the model damaged, or --compute too narrow?",
+            name);
   return out;
 }
 

@@ -112,9 +112,9 @@ LayerQuantizer::Result LayerQuantizer::quantize(int64_t layer, const std::functi
     each_batch([&](size_t i, const model::ForwardContext& context) {
       const at::Tensor x = input(Side::Quantized, hidden_[i], i, context);
       if (!reference_) return hessian.add(x);
-      hessian.add(x, input(Side::Reference, reference_->hidden(i, hidden_[i]), i, context));
       const bool residual = kind == GroupKind::Output || kind == GroupKind::Down;
-      if (residual && reference_->difference(i).defined()) hessian.add_residual(x, reference_->difference(i));
+      hessian.add(x, input(Side::Reference, reference_->hidden(i, hidden_[i]), i, context),
+                  residual ? reference_->difference(i) : at::Tensor());
     });
     solve(layer, kind, originals[static_cast<size_t>(kind)], hessian, result);
     group_done();

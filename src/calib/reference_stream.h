@@ -1,7 +1,6 @@
 // The unquantized model beside the one that is being quantized: what its hidden states would be.
 #pragma once
 
-#include <memory>
 #include <vector>
 
 #include "slmi/model/llama.h"
@@ -15,7 +14,7 @@ class ReferenceStream {
   /// A model without block weights; embedding and norms are shared with `llama`.
   ReferenceStream(const model::Llama& llama, size_t num_batches);
 
-  model::Llama& llama() { return *llama_; }
+  model::Llama& llama() { return llama_; }
   /// f32 [T, D]; `own` is the quantized model's at the same place.
   at::Tensor hidden(size_t batch, const at::Tensor& own) const;
   /// The unquantized model's minus the quantized one's, [T, D]; undefined where they are the same.
@@ -23,7 +22,7 @@ class ReferenceStream {
   void keep(size_t batch, const at::Tensor& hidden, const at::Tensor& own);
 
  private:
-  std::shared_ptr<model::Llama> llama_;
+  model::Llama llama_;
   std::vector<at::Tensor> difference_;  // [T, D] a batch; undefined: none yet
 };
 

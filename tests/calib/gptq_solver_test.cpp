@@ -320,6 +320,13 @@ TEST(HessianSum, WhatIsNoNumberIsNamed) {
   x[1][2] = std::numeric_limits<float>::quiet_NaN();
   hessian.add(x);
   expect_error(ErrorKind::Numeric, "layer 2: its calibration inputs hold NaN", [&] { hessian.finish("layer 2"); });
+  // In what the unquantized model gives: its inputs, or the residual.
+  for (const bool residual : {false, true}) {
+    Hessian sums(32, at::kCPU);
+    const at::Tensor good = at::ones({4, 32});
+    sums.add(good, residual ? good : x, residual ? x : at::Tensor());
+    expect_error(ErrorKind::Numeric, "layer 2: its calibration inputs hold NaN", [&] { sums.finish("layer 2"); });
+  }
 }
 
 }  // namespace

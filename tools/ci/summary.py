@@ -12,8 +12,8 @@ about its cases. FILE has lines "passed|failed TAB name TAB note".
 import argparse
 import re
 import sys
-from pathlib import Path
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 TAIL_LINES = 15
 LINE_LENGTH = 600  # a failed comparison of files shows both, whole

@@ -8,11 +8,11 @@
 
 namespace slmi::calib {
 
-/// f32 [K, K] each, means over tokens.
+/// Means over tokens, f32; drifts are undefined if there are none.
 struct InputStatistics {
-  at::Tensor hessian;  // 2 x x^T, symmetric
-  at::Tensor drift;    // 2 (x' - x) x^T, x' the same token's input in the unquantized model; undefined if there is none
-  at::Tensor residual_drift;  // f32 [N, K] 2 (r' - r) x^T, r what the product is added to; undefined if there is none
+  at::Tensor hessian;         // [K, K] 2 x x^T, symmetric
+  at::Tensor drift;           // [K, K] 2 (x' - x) x^T, x' the same token's input in the unquantized model
+  at::Tensor residual_drift;  // [N, K] 2 (r' - r) x^T, r what the product is added to
 };
 
 /// Sums outer products in f32 over batches, in the order in which they come.
@@ -22,10 +22,8 @@ class Hessian {
   Hessian(int64_t k, at::Device device);
   /// x [T, K] in any floating type; K columns next to each other.
   void add(const at::Tensor& x);
-  /// The same with the unquantized model's inputs [T, K]; always one of the two forms.
-  void add(const at::Tensor& x, const at::Tensor& reference);
-  /// Beside the latter: what is to be added to the product's sum, [T, N] r' - r.
-  void add_residual(const at::Tensor& x, const at::Tensor& difference);
+  /// The same with the unquantized model's inputs [T, K], and r' - r [T, N] where there is a residual that differs.
+  void add(const at::Tensor& x, const at::Tensor& reference, const at::Tensor& residual_difference = {});
   int64_t tokens() const { return tokens_; }
   /// The means; the sums are gone. @throws Error{Numeric} naming the layer if they hold NaN or infinity, or no token
   /// was added.
