@@ -1,6 +1,7 @@
 // Measuring a device, and JSON of what was found; see the header.
 #include "slmi/ceilings/ceilings.h"
 
+#include <ATen/ATen.h>
 #include <c10/core/CachingDeviceAllocator.h>
 
 #include <type_traits>

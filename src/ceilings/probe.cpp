@@ -1,6 +1,7 @@
 // Probes; see the header.
 #include "slmi/ceilings/probe.h"
 
+#include <ATen/ATen.h>
 #include <algorithm>
 #include <chrono>
 #include <cstdint>

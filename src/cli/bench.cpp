@@ -1,5 +1,4 @@
 // slmi bench: what this machine can do, for the figures that other commands print to be held against.
-#include <CLI/CLI.hpp>
 #include <csignal>
 #include <iostream>
 #include <optional>
@@ -8,6 +7,7 @@
 #include "slmi/base/atomic_file.h"
 #include "slmi/base/error.h"
 #include "slmi/ceilings/ceilings.h"
+#include "slmi/config/command_line.h"
 #include "slmi/config/config.h"
 #include "slmi/report/table.h"
 #include "slmi/report/writers.h"
@@ -70,19 +70,20 @@ void run_ceilings(const CeilingsConfig& config, Runtime& rt) {
 }
 
 void add_ceilings(CLI::App& bench, Runtime& rt) {
-  auto* command = bench.add_subcommand("ceilings", "Memory bandwidth and matrix rates that no model can pass");
-  auto binding = config::bind<CeilingsConfig>(*command);
-  command->footer("Example:\n  slmi bench ceilings --device cpu --out ceilings.json");
-  command->callback([binding, &rt] { run_ceilings(binding->resolve(), rt); });
+  CLI::App& command = config::add_command(bench, "ceilings", "Memory bandwidth and matrix rates that no model can pass",
+                                          "slmi bench ceilings --device cpu --out ceilings.json");
+  auto binding = config::bind<CeilingsConfig>(command);
+  config::set_action(command, [binding, &rt] { run_ceilings(binding->resolve(), rt); });
 }
 
 }  // namespace
 
 void add_bench(CLI::App& app, Runtime& rt) {
-  auto* command = app.add_subcommand("bench", "Measure this machine: ceilings that other figures are held against");
-  command->require_subcommand(1);
-  command->footer("Example:\n  slmi bench ceilings --device cpu");
-  add_ceilings(*command, rt);
+  CLI::App& command =
+      config::add_command(app, "bench", "Measure this machine: ceilings that other figures are held against",
+                          "slmi bench ceilings --device cpu");
+  config::require_subcommand(command);
+  add_ceilings(command, rt);
 }
 
 }  // namespace slmi::cli

@@ -1,10 +1,10 @@
 // slmi doctor: what of this machine can be used, and what stands in the way. The checks are in doctor_checks.cpp.
-#include <CLI/CLI.hpp>
 #include <iostream>
 
 #include "commands.h"
 #include "doctor_checks.h"
 #include "slmi/base/error.h"
+#include "slmi/config/command_line.h"
 #include "version_text.h"
 
 namespace slmi::cli {
@@ -67,10 +67,10 @@ void run_doctor(const DoctorConfig& config, Runtime& rt) {
 }  // namespace
 
 void add_doctor(CLI::App& app, Runtime& rt) {
-  auto* command = app.add_subcommand("doctor", "What of this machine slmi can use, and what stands in the way");
-  auto binding = config::bind<DoctorConfig>(*command);
-  command->footer("Example:\n  slmi doctor");
-  command->callback([binding, &rt] { run_doctor(binding->resolve(), rt); });
+  CLI::App& command = config::add_command(
+      app, "doctor", "What of this machine slmi can use, and what stands in the way", "slmi doctor");
+  auto binding = config::bind<DoctorConfig>(command);
+  config::set_action(command, [binding, &rt] { run_doctor(binding->resolve(), rt); });
 }
 
 }  // namespace slmi::cli

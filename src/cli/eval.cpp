@@ -1,9 +1,9 @@
 // slmi eval: models and rows in, a report out. No measuring or scoring here.
-#include <CLI/CLI.hpp>
 #include <iostream>
 
 #include "commands.h"
 #include "eval_config.h"
+#include "slmi/config/command_line.h"
 #include "slmi/eval/evaluate.h"
 #include "slmi/eval/worker.h"
 #include "slmi/report/writers.h"
@@ -66,13 +66,13 @@ void run_eval(const EvalConfig& config, Runtime& rt) {
 }  // namespace
 
 void add_eval(CLI::App& app, Runtime& rt) {
-  auto* command = app.add_subcommand("eval", "Measure models on rows: accuracy, latency, memory");
-  auto binding = config::bind<EvalConfig>(*command);
+  CLI::App& command = config::add_command(
+      app, "eval", "Measure models on rows: accuracy, latency, memory",
+      "slmi eval --model base=model.gguf --model tuned=run --data data/snips/test.jsonl --out run/eval");
+  auto binding = config::bind<EvalConfig>(command);
   auto job_file = std::make_shared<std::string>();
-  command->add_option("--worker", *job_file)->group("");  // this program starts itself with it; hidden from the help
-  command->footer(
-      "Example:\n  slmi eval --model base=model.gguf --model tuned=run --data data/snips/test.jsonl --out run/eval");
-  command->callback([binding, job_file, &rt] {
+  config::add_hidden_option(command, "--worker", *job_file);  // this program starts itself with it
+  config::set_action(command, [binding, job_file, &rt] {
     if (!job_file->empty()) return run_worker(*job_file, rt);
     run_eval(binding->resolve(), rt);
   });

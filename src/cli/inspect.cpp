@@ -1,11 +1,11 @@
 // slmi inspect: prints what inspect_artefact.cpp finds; exit code 3 if something is not sound.
-#include <CLI/CLI.hpp>
 #include <iostream>
 
 #include "commands.h"
 #include "inspect_artefact.h"
 #include "slmi/base/error.h"
 #include "slmi/base/progress.h"
+#include "slmi/config/command_line.h"
 
 namespace slmi::cli {
 namespace {
@@ -102,10 +102,10 @@ void run_inspect(const InspectConfig& config, Runtime& rt) {
 }  // namespace
 
 void add_inspect(CLI::App& app, Runtime& rt) {
-  auto* command = app.add_subcommand("inspect", "What is in a file or directory, and whether it is sound");
-  auto binding = config::bind<InspectConfig>(*command);
-  command->footer("Example:\n  slmi inspect --tensors model.gguf");
-  command->callback([binding, &rt] { run_inspect(binding->resolve(), rt); });
+  CLI::App& command = config::add_command(app, "inspect", "What is in a file or directory, and whether it is sound",
+                                          "slmi inspect --tensors model.gguf");
+  auto binding = config::bind<InspectConfig>(command);
+  config::set_action(command, [binding, &rt] { run_inspect(binding->resolve(), rt); });
 }
 
 }  // namespace slmi::cli

@@ -1,6 +1,7 @@
 // Reading artefacts for people; see the header.
 #include "inspect_artefact.h"
 
+#include <ATen/ops/from_blob.h>
 #include <algorithm>
 #include <cmath>
 #include <functional>

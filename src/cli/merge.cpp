@@ -1,7 +1,6 @@
 // slmi merge: an adapter and its base in, a plain model directory out. No arithmetic here.
 #include "slmi/model/merge.h"
 
-#include <CLI/CLI.hpp>
 #include <csignal>
 #include <iostream>
 #include <optional>
@@ -9,6 +8,7 @@
 #include "commands.h"
 #include "slmi/base/error.h"
 #include "slmi/base/progress.h"
+#include "slmi/config/command_line.h"
 
 namespace slmi::cli {
 namespace {
@@ -88,10 +88,10 @@ void run_merge(const MergeConfig& config, Runtime& rt) {
 }  // namespace
 
 void add_merge(CLI::App& app, Runtime& rt) {
-  auto* command = app.add_subcommand("merge", "Put an adapter into its base: a plain model directory");
-  auto binding = config::bind<MergeConfig>(*command);
-  command->footer("Example:\n  slmi merge --model run --out merged");
-  command->callback([binding, &rt] { run_merge(binding->resolve(), rt); });
+  CLI::App& command = config::add_command(app, "merge", "Put an adapter into its base: a plain model directory",
+                                          "slmi merge --model run --out merged");
+  auto binding = config::bind<MergeConfig>(command);
+  config::set_action(command, [binding, &rt] { run_merge(binding->resolve(), rt); });
 }
 
 }  // namespace slmi::cli

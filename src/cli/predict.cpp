@@ -1,11 +1,11 @@
 // slmi predict: requests in, one JSON line an answer out. No inference logic here.
-#include <CLI/CLI.hpp>
 #include <chrono>
 #include <cmath>
 #include <iostream>
 
 #include "commands.h"
 #include "slmi/base/error.h"
+#include "slmi/config/command_line.h"
 #include "slmi/data/encoded_dataset.h"
 #include "slmi/decode/generator.h"
 
@@ -136,10 +136,10 @@ void run_predict(const PredictConfig& config, Runtime& rt) {
 }  // namespace
 
 void add_predict(CLI::App& app, Runtime& rt) {
-  auto* command = app.add_subcommand("predict", "Answer requests, one JSON line each");
-  auto binding = config::bind<PredictConfig>(*command);
-  command->footer("Example:\n  slmi predict --model run \"two oat milks please\"");
-  command->callback([binding, &rt] { run_predict(binding->resolve(), rt); });
+  CLI::App& command = config::add_command(app, "predict", "Answer requests, one JSON line each",
+                                          "slmi predict --model run \"two oat milks please\"");
+  auto binding = config::bind<PredictConfig>(command);
+  config::set_action(command, [binding, &rt] { run_predict(binding->resolve(), rt); });
 }
 
 }  // namespace slmi::cli

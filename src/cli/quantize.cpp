@@ -1,8 +1,8 @@
 // slmi quantize: a model in, a file that others load out, and what that cost. No quantization logic here.
-#include <CLI/CLI.hpp>
 
 #include "commands.h"
 #include "quantize_config.h"
+#include "slmi/config/command_line.h"
 
 namespace slmi::cli {
 namespace {
@@ -16,10 +16,10 @@ void run_quantize(const QuantizeConfig& config, Runtime& rt) {
 }  // namespace
 
 void add_quantize(CLI::App& app, Runtime& rt) {
-  auto* command = app.add_subcommand("quantize", "Quantize a model into files that other programs load");
-  auto binding = config::bind<QuantizeConfig>(*command);
-  command->footer("Example:\n  slmi quantize --gguf --type Q4_K_M --model run --out shop.gguf");
-  command->callback([binding, &rt] { run_quantize(binding->resolve(), rt); });
+  CLI::App& command = config::add_command(app, "quantize", "Quantize a model into files that other programs load",
+                                          "slmi quantize --gguf --type Q4_K_M --model run --out shop.gguf");
+  auto binding = config::bind<QuantizeConfig>(command);
+  config::set_action(command, [binding, &rt] { run_quantize(binding->resolve(), rt); });
 }
 
 }  // namespace slmi::cli

@@ -1,5 +1,5 @@
 // slmi train: rows and a base in, a run directory out. No training logic here.
-#include <CLI/CLI.hpp>
+#include <ATen/Parallel.h>
 #include <fstream>
 #include <iostream>
 
@@ -10,6 +10,7 @@
 #include "slmi/base/progress.h"
 #include "slmi/base/sha256.h"
 #include "slmi/ceilings/probe.h"
+#include "slmi/config/command_line.h"
 #include "slmi/data/row_reader.h"
 #include "slmi/formats/peft_adapter.h"
 #include "slmi/train/trainer.h"
@@ -175,11 +176,11 @@ void run_train(const TrainConfig& config, Runtime& rt) {
 }  // namespace
 
 void add_train(CLI::App& app, Runtime& rt) {
-  auto* command = app.add_subcommand("train", "Fine-tune a model on intent rows (LoRA, QLoRA)");
-  auto binding = config::bind<TrainConfig>(*command);
-  command->footer(
-      "Example:\n  slmi train --base model.gguf --data data/snips/train.jsonl --val data/snips/val.jsonl --out run");
-  command->callback([binding, &rt] { run_train(resolve(*binding), rt); });
+  CLI::App& command = config::add_command(
+      app, "train", "Fine-tune a model on intent rows (LoRA, QLoRA)",
+      "slmi train --base model.gguf --data data/snips/train.jsonl --val data/snips/val.jsonl --out run");
+  auto binding = config::bind<TrainConfig>(command);
+  config::set_action(command, [binding, &rt] { run_train(resolve(*binding), rt); });
 }
 
 }  // namespace slmi::cli

@@ -81,6 +81,25 @@ std::string wrong_count(const std::string& what) {
 
 }  // namespace
 
+CLI::App& add_command(CLI::App& parent, const std::string& name, const std::string& summary,
+                      const std::string& example) {
+  CLI::App* command = parent.add_subcommand(name, summary);
+  command->footer("Example:\n  " + example);
+  return *command;
+}
+
+void set_action(CLI::App& command, std::function<void()> action) {
+  command.callback(std::move(action));
+}
+
+void require_subcommand(CLI::App& command) {
+  command.require_subcommand(1);
+}
+
+void add_hidden_option(CLI::App& command, const std::string& flag, std::string& text) {
+  command.add_option(flag, text)->group("");
+}
+
 std::optional<std::string> parse_or_fail(CLI::App& app, int argc, const char* const* argv) {
   try {
     app.parse(argc, argv);

@@ -1,5 +1,6 @@
 // What a field accepts, in code and in words; see fields.h.
 #include <algorithm>
+#include <memory>
 #include <set>
 
 #include "slmi/config/fields.h"
@@ -98,6 +99,192 @@ const Field* Schema::find_flag(std::string_view flag) const {
   const auto at = std::find_if(fields.begin(), fields.end(), [&](const Field& f) { return f.flag == flag; });
   return at == fields.end() ? nullptr : &*at;
 }
+
+namespace detail {
+namespace {
+
+template <class T>
+void set_type(Field& field) {
+  if constexpr (std::is_same_v<T, bool>) {
+    field.kind = Kind::Boolean;
+  } else if constexpr (std::is_integral_v<T>) {
+    field.kind = Kind::Integer;
+    field.type_low = static_cast<int64_t>(std::numeric_limits<T>::min());
+    field.type_high = static_cast<uint64_t>(std::numeric_limits<T>::max());
+  } else if constexpr (std::is_floating_point_v<T>) {
+    field.kind = Kind::Real;
+  } else {
+    field.kind = Kind::Text;
+  }
+}
+
+template <class T>
+T from_json(const Json& value) {
+  if constexpr (std::is_same_v<T, std::filesystem::path>)
+    return value.get<std::string>();
+  else
+    return value.get<T>();
+}
+
+template <class T>
+Json to_json(const T& value) {
+  if constexpr (std::is_same_v<T, std::filesystem::path>)
+    return value.string();
+  else
+    return value;
+}
+
+template <class T>
+struct Plain {
+  static void describe(Field& field) { set_type<T>(field); }
+  static void store(void* member, const Json& value, const ChoiceTable&) {
+    *static_cast<T*>(member) = from_json<T>(value);
+  }
+  static Json load(const void* member, const ChoiceTable&) { return to_json(*static_cast<const T*>(member)); }
+};
+
+template <class T>
+struct Plain<std::optional<T>> {
+  static void describe(Field& field) {
+    set_type<T>(field);
+    field.optional = true;
+  }
+  static void store(void* member, const Json& value, const ChoiceTable&) {
+    auto& out = *static_cast<std::optional<T>*>(member);
+    if (value.is_null())
+      out.reset();
+    else
+      out = from_json<T>(value);
+  }
+  static Json load(const void* member, const ChoiceTable&) {
+    const auto& in = *static_cast<const std::optional<T>*>(member);
+    return in ? to_json(*in) : Json(nullptr);
+  }
+};
+
+template <class T>
+struct Plain<std::vector<T>> {
+  static void describe(Field& field) {
+    set_type<T>(field);
+    field.list = true;
+  }
+  static void store(void* member, const Json& value, const ChoiceTable&) {
+    auto& out = *static_cast<std::vector<T>*>(member);
+    out.clear();
+    for (const auto& item : value) out.push_back(from_json<T>(item));
+  }
+  static Json load(const void* member, const ChoiceTable&) {
+    Json out = Json::array();
+    for (const auto& item : *static_cast<const std::vector<T>*>(member)) out.push_back(to_json<T>(item));
+    return out;
+  }
+};
+
+std::vector<std::string> to_strings(const Names& names) {
+  return {names.names.begin(), names.names.end()};
+}
+
+}  // namespace
+
+template <class T>
+const MemberType& member_type() {
+  static constexpr MemberType kType{Plain<T>::describe, Plain<T>::store, Plain<T>::load};
+  return kType;
+}
+
+// The types that fields.h lists, alone, optional and in lists.
+#define SLMI_FIELD_TYPE(T)                                    \
+  template const MemberType& member_type<T>();                \
+  template const MemberType& member_type<std::optional<T>>(); \
+  template const MemberType& member_type<std::vector<T>>();
+SLMI_FIELD_TYPE(bool)
+SLMI_FIELD_TYPE(int)
+SLMI_FIELD_TYPE(int64_t)
+SLMI_FIELD_TYPE(uint64_t)
+SLMI_FIELD_TYPE(float)
+SLMI_FIELD_TYPE(double)
+SLMI_FIELD_TYPE(std::string)
+SLMI_FIELD_TYPE(std::filesystem::path)
+#undef SLMI_FIELD_TYPE
+
+int64_t choice_of(const Json& value, const ChoiceTable& table) {
+  const auto* text = value.get_ptr<const Json::string_t*>();  // null if it is none
+  for (const auto& [name, item] : table)
+    if (text != nullptr && *text == name) return item;
+  fail(ErrorKind::Internal, "config: {} is not a name of the enum", value.dump());
+}
+
+Json choice_name(int64_t value, const ChoiceTable& table) {
+  for (const auto& [name, item] : table)
+    if (value == item) return name;
+  fail(ErrorKind::Internal, "config: enum value {} has no name", value);
+}
+
+std::string dashes(std::string name) {
+  std::replace(name.begin(), name.end(), '_', '-');
+  return name;
+}
+
+FieldCollector::FieldCollector(Schema& schema, std::string key_prefix, std::string flag_prefix, size_t offset,
+                               std::string group)
+    : schema_(schema),
+      key_prefix_(std::move(key_prefix)),
+      flag_prefix_(std::move(flag_prefix)),
+      group_(std::move(group)),
+      offset_(offset) {}
+
+void FieldCollector::begin(const char* name, size_t offset, const MemberType& type) {
+  field_ = {};
+  table_.clear();
+  field_offset_ = offset;
+  type_ = &type;
+  field_.key = key_prefix_ + name;
+  field_.flag = flag_prefix_ + dashes(name);
+  type.describe(field_);
+}
+
+void FieldCollector::end() {
+  field_.group = group_;
+  const auto table = std::make_shared<const ChoiceTable>(std::move(table_));
+  field_.store = [offset = field_offset_, store = type_->store, table](void* root, const Json& value) {
+    store(static_cast<std::byte*>(root) + offset, value, *table);
+  };
+  field_.load = [offset = field_offset_, load = type_->load, table](const void* root) {
+    return load(static_cast<const std::byte*>(root) + offset, *table);
+  };
+  schema_.fields.push_back(std::move(field_));
+}
+
+void FieldCollector::apply(const Range& range) {
+  field_.limits.low = range.low;
+  field_.limits.high = range.high;
+}
+void FieldCollector::apply(const Above& limit) {
+  field_.limits.low = limit.low;
+  field_.limits.low_open = true;
+}
+void FieldCollector::apply(const Below& limit) {
+  field_.limits.high = limit.high;
+  field_.limits.high_open = true;
+}
+void FieldCollector::apply(const Synonyms& synonyms) {
+  field_.synonyms = to_strings(synonyms);
+}
+void FieldCollector::apply(const OnlyWith& switches) {
+  field_.only_with = to_strings(switches);
+}
+void FieldCollector::apply(const NotWith& switches) {
+  field_.not_with = to_strings(switches);
+}
+void FieldCollector::apply(const OneOf& choices) {
+  field_.choices = to_strings(choices);
+}
+void FieldCollector::add_choice(const char* name, int64_t value) {
+  table_.emplace_back(name, value);
+  field_.choices.emplace_back(name);
+}
+
+}  // namespace detail
 
 void check_names(const Schema& schema) {
   std::set<std::string> keys, flags;

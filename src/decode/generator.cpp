@@ -3,6 +3,7 @@
 
 #include "hold.h"
 
+#include <ATen/ATen.h>
 #include <algorithm>
 #include <chrono>
 #include <optional>

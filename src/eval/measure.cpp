@@ -1,6 +1,7 @@
 // Measuring one model: what is timed, in which order, and on which rows; see the header.
 #include "slmi/eval/measure.h"
 
+#include <ATen/Parallel.h>
 #include <algorithm>
 #include <chrono>
 #include <numeric>

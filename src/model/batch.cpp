@@ -1,6 +1,7 @@
 // Uploads a packed batch, and runs the model over it.
 #include "slmi/model/batch.h"
 
+#include <ATen/ATen.h>
 #include <algorithm>
 
 namespace slmi::model {

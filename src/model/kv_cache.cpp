@@ -1,6 +1,8 @@
 // Key/value cache storage.
 #include "slmi/model/kv_cache.h"
 
+#include <ATen/ATen.h>
+
 namespace slmi::model {
 
 KvCache::KvCache(const formats::LlamaConfig& config, int64_t rows, at::ScalarType type, at::Device device)

@@ -1,6 +1,7 @@
 // The blocks and the head, forward and backward. The loader is in load.cpp.
 #include "slmi/model/llama.h"
 
+#include <ATen/ATen.h>
 #include <algorithm>
 
 #include "slmi/ops/cross_entropy.h"

@@ -1,4 +1,6 @@
 // From a checkpoint to a Llama: every tensor that the architecture needs, in the format that was asked for.
+#include <ATen/ATen.h>
+
 #include "slmi/base/error.h"
 #include "slmi/model/llama.h"
 #include "slmi/quant/gguf_codec.h"

@@ -1,6 +1,7 @@
 // Flat adapter buffers; see the header.
 #include "slmi/model/lora.h"
 
+#include <ATen/ATen.h>
 #include <algorithm>
 #include <cmath>
 

@@ -1,6 +1,7 @@
 // Base, adapter, sum; see the header.
 #include "slmi/model/merged_weights.h"
 
+#include <ATen/ATen.h>
 #include <algorithm>
 
 #include "slmi/base/error.h"

@@ -1,6 +1,7 @@
 // Model directories that this program writes; see the header.
 #include "slmi/model/model_directory.h"
 
+#include <ATen/ATen.h>
 #include <algorithm>
 #include <cstring>
 

@@ -3,6 +3,7 @@
 
 #include "cpu_types.h"
 
+#include <ATen/ATen.h>
 #include <algorithm>
 #include <cmath>
 #include <limits>

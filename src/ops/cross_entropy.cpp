@@ -1,6 +1,8 @@
 // Cross-entropy and greedy picking through plain libtorch operations, and on the CPU through our kernels.
 #include "slmi/ops/cross_entropy.h"
 
+#include <ATen/ATen.h>
+
 #include "cpu_types.h"
 #include "slmi/kernels/cpu/cross_entropy.h"
 

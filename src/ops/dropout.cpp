@@ -1,6 +1,8 @@
 // Dropout by counter: on the CPU through our kernel, on a GPU with a mask made on the CPU (the same bits).
 #include "slmi/ops/dropout.h"
 
+#include <ATen/ATen.h>
+
 #include "cpu_types.h"
 #include "slmi/base/error.h"
 #include "slmi/kernels/cpu/dropout.h"

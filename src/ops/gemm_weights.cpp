@@ -1,6 +1,8 @@
 // Packed weights of a linear group; see the header.
 #include "slmi/ops/gemm_weights.h"
 
+#include <ATen/ATen.h>
+
 #include "cpu_types.h"
 #include "slmi/kernels/cpu/gemm.h"
 

@@ -1,6 +1,7 @@
 // A GPTQ matrix by libtorch's own operations; see the header.
 #include "slmi/ops/gptq_tensors.h"
 
+#include <ATen/ATen.h>
 #include <cstring>
 
 namespace slmi::ops {

@@ -1,6 +1,7 @@
 // Linear groups; see the header for the idea.
 #include "slmi/ops/linear_group.h"
 
+#include <ATen/ATen.h>
 #include <algorithm>
 
 #include "slmi/base/error.h"

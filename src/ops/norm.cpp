@@ -1,6 +1,8 @@
 // RMSNorm through plain libtorch operations, and on the CPU through our kernels.
 #include "slmi/ops/norm.h"
 
+#include <ATen/ATen.h>
+
 #include "cpu_types.h"
 #include "slmi/kernels/cpu/rms_norm.h"
 

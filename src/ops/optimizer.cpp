@@ -4,6 +4,7 @@
 #include "cpu_types.h"
 #include "slmi/kernels/cpu/adamw.h"
 
+#include <ATen/ATen.h>
 #include <cmath>
 #include <numeric>
 #include <vector>

@@ -1,6 +1,7 @@
 // Stored matrices and their way back to numbers; see the header.
 #include "slmi/ops/packed_matrix.h"
 
+#include <ATen/ATen.h>
 #include <sys/mman.h>
 #include <unistd.h>
 

@@ -1,6 +1,8 @@
 // Products; see the header.
 #include "slmi/ops/product.h"
 
+#include <ATen/ATen.h>
+
 #include "cpu_types.h"
 #include "slmi/kernels/cpu/gemv.h"
 

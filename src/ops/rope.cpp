@@ -1,6 +1,8 @@
 // Rotary embedding; see the header.
 #include "slmi/ops/rope.h"
 
+#include <ATen/ATen.h>
+
 #include "cpu_types.h"
 #include "slmi/kernels/cpu/rope.h"
 

@@ -1,6 +1,8 @@
 // SwiGLU through plain libtorch operations, and on the CPU through our kernels.
 #include "slmi/ops/swiglu.h"
 
+#include <ATen/ATen.h>
+
 #include "cpu_types.h"
 #include "slmi/kernels/cpu/swiglu.h"
 

@@ -1,6 +1,7 @@
 // Checkpoints; see the header.
 #include "slmi/train/checkpoint.h"
 
+#include <ATen/ATen.h>
 #include <algorithm>
 #include <charconv>
 #include <cstring>

@@ -1,6 +1,7 @@
 // Forward and backward of a micro-batch; see the header.
 #include "slmi/train/pass.h"
 
+#include <ATen/ATen.h>
 #include <optional>
 
 namespace slmi::train {

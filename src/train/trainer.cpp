@@ -1,6 +1,7 @@
 // The training loop; see the header.
 #include "slmi/train/trainer.h"
 
+#include <ATen/ATen.h>
 #include <fcntl.h>
 #include <unistd.h>
 

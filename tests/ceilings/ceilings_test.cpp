@@ -1,6 +1,7 @@
 // Ceilings: their JSON, and that measuring can be stopped. That the figures are measured is `slmi bench`'s test.
 #include "slmi/ceilings/ceilings.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <stdexcept>

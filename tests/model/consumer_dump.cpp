@@ -3,6 +3,7 @@
 // One JSON line a row, of the first COUNT: id, prompt (rendered text), ids, first (index of the first target), top (of
 // every target position the TOP likeliest [id, log-probability]), and log_probability (sum over all tokens but the
 // first). In f32.
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
 #include <cstdio>

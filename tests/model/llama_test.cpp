@@ -1,4 +1,5 @@
 // The forward pass against transformers (f32), and against itself: packed, cached, prefix-shared.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include "reference.h"

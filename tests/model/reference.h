@@ -1,6 +1,7 @@
 // Shared by the model tests: golden values of transformers and PEFT, and small batches.
 #pragma once
 
+#include <ATen/ATen.h>
 #include <cstdlib>
 #include <optional>
 #include <string>

@@ -1,4 +1,5 @@
 // A GPTQ matrix in the core: its values by the formula, by rows and by libtorch's operations, are one and the same.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include "slmi/base/half.h"

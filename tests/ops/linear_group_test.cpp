@@ -1,6 +1,7 @@
 // A linear group in bf16 (packed once where the CPU has AVX512_BF16) against the same group computed in f64.
 #include "slmi/ops/linear_group.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <cstring>

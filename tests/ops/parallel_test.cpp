@@ -1,4 +1,5 @@
 // That work is really split: at::parallel_for compiled without OpenMP runs everything on one thread, and says nothing.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <mutex>

@@ -1,6 +1,7 @@
 // Products with a dense matrix against f64, on both sides of where the kernel for few rows ends.
 #include "slmi/ops/product.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include "slmi/kernels/cpu/gemv.h"

@@ -2,6 +2,7 @@
 // gradients.
 #include "slmi/train/pass.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include "../model/reference.h"

@@ -1,5 +1,6 @@
 // An interrupted run ends with the same bytes as one left alone, however it was interrupted; a failed write loses
 // nothing.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 

@@ -2,6 +2,7 @@
 // not a number.
 #include "slmi/train/trainer.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <cmath>

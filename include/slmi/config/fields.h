@@ -30,6 +30,7 @@
 #pragma once
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -48,6 +49,11 @@ namespace slmi::config {
 
 // --- Attributes ---------------------------------------------------------------------------------------------------
 
+/// What a braced list of names is: a view, gone when the call that it was written in has ended.
+struct Names {
+  Names(std::initializer_list<const char*> list) : names(list) {}
+  std::initializer_list<const char*> names;
+};
 /// low <= value <= high. Of a list: each element.
 struct Range {
   double low, high;
@@ -75,9 +81,8 @@ struct CommaSeparated {};
 /// The struct's fields are taken as if they stood in the outer struct.
 struct Inline {};
 /// Names that people may type instead; they are not accepted, but lead to "did you mean". As flags, without "--".
-struct Synonyms {
-  Synonyms(std::initializer_list<const char*> list) : names(list.begin(), list.end()) {}
-  std::vector<std::string> names;
+struct Synonyms : Names {
+  using Names::Names;
 };
 /// The flag's whole name (no prefix of the outer struct), where it is not the key's: Flag{"targets"} for lora.targets.
 struct Flag {
@@ -97,25 +102,22 @@ struct Group {
 };
 /// Has a meaning only where one of these switches is on; given without (by flag, or by a file with another value than
 /// the default) it is an error, never ignored. Switches are bool fields, by their whole keys.
-struct OnlyWith {
-  OnlyWith(std::initializer_list<const char*> list) : switches(list.begin(), list.end()) {}
-  std::vector<std::string> switches;
+struct OnlyWith : Names {
+  using Names::Names;
 };
 /// Has no meaning where one of these switches is on.
-struct NotWith {
-  NotWith(std::initializer_list<const char*> list) : switches(list.begin(), list.end()) {}
-  std::vector<std::string> switches;
+struct NotWith : Names {
+  using Names::Names;
 };
 /// The legal values of a string field.
-struct OneOf {
-  OneOf(std::initializer_list<const char*> list) : names(list.begin(), list.end()) {}
-  std::vector<std::string> names;
+struct OneOf : Names {
+  using Names::Names;
 };
 /// The names of an enum's values.
 template <class E>
 struct Choice {
-  Choice(std::initializer_list<std::pair<const char*, E>> list) : values(list.begin(), list.end()) {}
-  std::vector<std::pair<std::string, E>> values;
+  Choice(std::initializer_list<std::pair<const char*, E>> list) : values(list) {}
+  std::initializer_list<std::pair<const char*, E>> values;
 };
 
 // --- Plain data ---------------------------------------------------------------------------------------------------
@@ -182,48 +184,6 @@ concept HasCheck = requires(const T& value, std::vector<std::string>& problems) 
   value.check(problems);
 };
 
-template <class T>
-struct IsVector : std::false_type {};
-template <class T>
-struct IsVector<std::vector<T>> : std::true_type {};
-template <class T>
-struct IsOptional : std::false_type {};
-template <class T>
-struct IsOptional<std::optional<T>> : std::true_type {};
-
-/// Names of an enum's values while one field is collected; unused for other types.
-template <class E>
-using ChoiceTable = std::vector<std::pair<std::string, E>>;
-
-template <class T>
-T from_json(const Json& value, const ChoiceTable<T>& table) {
-  if constexpr (std::is_enum_v<T>) {
-    const auto* text = value.template get_ptr<const Json::string_t*>();  // null if it is none
-    for (const auto& [name, item] : table) {
-      if (text != nullptr && *text == name) return item;
-    }
-    fail(ErrorKind::Internal, "config: {} is not a name of the enum", value.dump());
-  } else if constexpr (std::is_same_v<T, std::filesystem::path>) {
-    return value.get<std::string>();
-  } else {
-    return value.get<T>();
-  }
-}
-
-template <class T>
-Json to_json(const T& value, const ChoiceTable<T>& table) {
-  if constexpr (std::is_enum_v<T>) {
-    for (const auto& [name, item] : table) {
-      if (value == item) return name;
-    }
-    fail(ErrorKind::Internal, "config: enum value {} has no name", static_cast<int64_t>(value));
-  } else if constexpr (std::is_same_v<T, std::filesystem::path>) {
-    return value.string();
-  } else {
-    return value;
-  }
-}
-
 /// Value type inside vectors and optionals.
 template <class T>
 struct Element {
@@ -238,39 +198,108 @@ struct Element<std::optional<T>> {
   using type = T;
 };
 
+/// An enum's values while one field is collected; empty for other types.
+using ChoiceTable = std::vector<std::pair<std::string, int64_t>>;
+
+/// How a member of some type is read and written, wherever it stands. One a type: fields are many, their types few.
+struct MemberType {
+  void (*describe)(Field& field);
+  void (*store)(void* member, const Json& value, const ChoiceTable& table);
+  Json (*load)(const void* member, const ChoiceTable& table);
+};
+
+/// The type's own; schema.cpp has those of all types but enums.
 template <class T>
-void set_type(Field& field) {
-  if constexpr (std::is_same_v<T, bool>) {
-    field.kind = Kind::Boolean;
-  } else if constexpr (std::is_integral_v<T>) {
-    field.kind = Kind::Integer;
-    field.type_low = static_cast<int64_t>(std::numeric_limits<T>::min());
-    field.type_high = static_cast<uint64_t>(std::numeric_limits<T>::max());
-  } else if constexpr (std::is_floating_point_v<T>) {
-    field.kind = Kind::Real;
-  } else if constexpr (std::is_enum_v<T>) {
-    field.kind = Kind::Choice;
+const MemberType& member_type();
+
+int64_t choice_of(const Json& value, const ChoiceTable& table);
+Json choice_name(int64_t value, const ChoiceTable& table);
+
+template <class E>
+requires std::is_enum_v<E>
+struct EnumMember {
+  static void describe(Field& field) { field.kind = Kind::Choice; }
+  static void store(void* member, const Json& value, const ChoiceTable& table) {
+    *static_cast<E*>(member) = static_cast<E>(choice_of(value, table));
+  }
+  static Json load(const void* member, const ChoiceTable& table) {
+    return choice_name(static_cast<int64_t>(*static_cast<const E*>(member)), table);
+  }
+};
+
+template <class T>
+const MemberType& type_of_member() {
+  if constexpr (std::is_enum_v<T>) {
+    static constexpr MemberType kType{EnumMember<T>::describe, EnumMember<T>::store, EnumMember<T>::load};
+    return kType;
   } else {
-    static_assert(std::is_same_v<T, std::string> || std::is_same_v<T, std::filesystem::path>,
-                  "a field's type must be one that fields.h lists");
-    field.kind = Kind::Text;
+    static_assert(!std::is_enum_v<typename Element<T>::type>, "a list of enums: nobody needed one yet");
+    return member_type<T>();
   }
 }
 
-/// Collects one struct's fields; `at` finds the struct inside the outermost one.
-template <class Struct>
-class Collector {
+/// What all fields have in common, out of line: this is compiled for every field of every command.
+class FieldCollector {
  public:
-  Collector(Schema& schema, std::string key_prefix, std::string flag_prefix, std::function<Struct*(void*)> at)
-      : schema_(schema), key_prefix_(std::move(key_prefix)), flag_prefix_(std::move(flag_prefix)), at_(std::move(at)) {}
+  FieldCollector(Schema& schema, std::string key_prefix, std::string flag_prefix, size_t offset, std::string group);
+
+ protected:
+  void begin(const char* name, size_t offset, const MemberType& type);
+  void end();
+
+  void apply(const char* help) { field_.help = help; }
+  void apply(const Group& group) { group_ = group.title; }
+  void apply(const Range& range);
+  void apply(const AtLeast& limit) { field_.limits.low = limit.low; }
+  void apply(const AtMost& limit) { field_.limits.high = limit.high; }
+  void apply(const Above& limit);
+  void apply(const Below& limit);
+  void apply(const Required&) { field_.required = true; }
+  void apply(const Positional&) { field_.positional = true; }
+  void apply(const CommaSeparated&) { field_.comma_separated = true; }
+  void apply(const Synonyms& synonyms);
+  void apply(const OnlyWith& switches);
+  void apply(const NotWith& switches);
+  void apply(const Flag& flag) { field_.flag = flag.name; }
+  void apply(const Metavar& metavar) { field_.metavar = metavar.text; }
+  void apply(const DefaultText& text) { field_.default_text = text.text; }
+  void apply(const OneOf& choices);
+  template <class E>
+  void apply(const Choice<E>& choice) {
+    for (const auto& [name, value] : choice.values) add_choice(name, static_cast<int64_t>(value));
+  }
+  void add_choice(const char* name, int64_t value);
+
+  void apply_to_group(const Group& group) { group_ = group.title; }
+
+  Schema& schema_;
+  std::string key_prefix_, flag_prefix_, group_;
+  size_t offset_;  // of the struct inside the outermost one
+
+ private:
+  Field field_;
+  size_t field_offset_ = 0;
+  const MemberType* type_ = nullptr;
+  ChoiceTable table_;
+};
+
+std::string dashes(std::string name);
+
+/// Collects one struct's fields.
+template <class Struct>
+class Collector : FieldCollector {
+ public:
+  using FieldCollector::FieldCollector;
 
   template <class Owner, class Member, class... Attributes>
   void operator()(const char* name, Member Owner::*member, const Attributes&... attributes) {
     if constexpr (HasFields<Member>) {
       (apply_to_group(attributes), ...);
-      nest(member, key_prefix_ + name + ".", flag_prefix_ + dashes(name) + "-");
+      nest<Member>(offset_ + offset_of(member), key_prefix_ + name + ".", flag_prefix_ + dashes(name) + "-");
     } else {
-      add(name, member, attributes...);
+      begin(name, offset_ + offset_of(member), type_of_member<Member>());
+      (apply(attributes), ...);
+      end();
     }
   }
 
@@ -278,129 +307,29 @@ class Collector {
   void operator()(Inline, Member Owner::*member, const Attributes&... attributes) {
     static_assert(HasFields<Member>, "only a struct with fields can be inlined");
     (apply_to_group(attributes), ...);
-    nest(member, key_prefix_, flag_prefix_);
+    nest<Member>(offset_ + offset_of(member), key_prefix_, flag_prefix_);
   }
 
-  void set_group(std::string group) { group_ = std::move(group); }
-
- private:
-  static std::string dashes(std::string name) {
-    for (char& c : name) c = c == '_' ? '-' : c;
-    return name;
-  }
-
-  template <class Owner, class Member>
-  void nest(Member Owner::*member, std::string key_prefix, std::string flag_prefix) {
-    auto at = at_;
-    Collector<Member> inner(schema_, std::move(key_prefix), std::move(flag_prefix),
-                            [at, member](void* root) { return &(at(root)->*member); });
-    inner.set_group(group_);
-    inner.collect();
-  }
-
-  template <class Owner, class Member, class... Attributes>
-  void add(const char* name, Member Owner::*member, const Attributes&... attributes) {
-    using Value = typename Element<Member>::type;
-    Field field;
-    field.key = key_prefix_ + name;
-    field.flag = flag_prefix_ + dashes(name);
-    field.list = IsVector<Member>::value;
-    field.optional = IsOptional<Member>::value;
-    set_type<Value>(field);
-    ChoiceTable<Value> table;
-    (apply(field, table, attributes), ...);
-    field.group = group_;
-    auto at = at_;
-    field.store = [at, member, table](void* root, const Json& value) {
-      Member& out = at(root)->*member;
-      if constexpr (IsVector<Member>::value) {
-        out.clear();
-        for (const auto& item : value) out.push_back(detail::from_json<Value>(item, table));
-      } else if constexpr (IsOptional<Member>::value) {
-        if (value.is_null()) {
-          out.reset();
-        } else {
-          out = detail::from_json<Value>(value, table);
-        }
-      } else {
-        out = detail::from_json<Value>(value, table);
-      }
-    };
-    field.load = [at, member, table](const void* root) -> Json {
-      const Member& in = at(const_cast<void*>(root))->*member;  // `at` only adds offsets; nothing is written
-      if constexpr (IsVector<Member>::value) {
-        Json out = Json::array();
-        for (const Value& item : in) out.push_back(detail::to_json<Value>(item, table));
-        return out;
-      } else if constexpr (IsOptional<Member>::value) {
-        return in ? detail::to_json<Value>(*in, table) : Json(nullptr);
-      } else {
-        return detail::to_json<Value>(in, table);
-      }
-    };
-    schema_.fields.push_back(std::move(field));
-  }
-
-  template <class A>
-  void apply_to_group(const A& attribute) {
-    if constexpr (std::is_same_v<A, Group>) group_ = attribute.title;
-  }
-
-  template <class Table, class A>
-  void apply(Field& field, Table& table, const A& attribute) {
-    if constexpr (std::is_convertible_v<A, const char*>) {
-      field.help = attribute;
-    } else if constexpr (std::is_same_v<A, Group>) {
-      group_ = attribute.title;
-    } else if constexpr (std::is_same_v<A, Range>) {
-      field.limits.low = attribute.low;
-      field.limits.high = attribute.high;
-    } else if constexpr (std::is_same_v<A, AtLeast> || std::is_same_v<A, Above>) {
-      field.limits.low = attribute.low;
-      field.limits.low_open = std::is_same_v<A, Above>;
-    } else if constexpr (std::is_same_v<A, AtMost> || std::is_same_v<A, Below>) {
-      field.limits.high = attribute.high;
-      field.limits.high_open = std::is_same_v<A, Below>;
-    } else if constexpr (std::is_same_v<A, Required>) {
-      field.required = true;
-    } else if constexpr (std::is_same_v<A, Positional>) {
-      field.positional = true;
-    } else if constexpr (std::is_same_v<A, CommaSeparated>) {
-      field.comma_separated = true;
-    } else if constexpr (std::is_same_v<A, Synonyms>) {
-      field.synonyms = attribute.names;
-    } else if constexpr (std::is_same_v<A, OnlyWith>) {
-      field.only_with = attribute.switches;
-    } else if constexpr (std::is_same_v<A, NotWith>) {
-      field.not_with = attribute.switches;
-    } else if constexpr (std::is_same_v<A, Flag>) {
-      field.flag = attribute.name;
-    } else if constexpr (std::is_same_v<A, Metavar>) {
-      field.metavar = attribute.text;
-    } else if constexpr (std::is_same_v<A, DefaultText>) {
-      field.default_text = attribute.text;
-    } else if constexpr (std::is_same_v<A, OneOf>) {
-      field.choices = attribute.names;
-    } else {
-      table = attribute.values;  // Choice<E> of this field's enum
-      for (const auto& [name, value] : table) field.choices.push_back(name);
-    }
-  }
-
- public:
   void collect() {
     Struct::fields(*this);
     if constexpr (HasCheck<Struct>) {
-      auto at = at_;
-      schema_.checks.push_back(
-          [at](const void* root, std::vector<std::string>& problems) { at(const_cast<void*>(root))->check(problems); });
+      schema_.checks.push_back([offset = offset_](const void* root, std::vector<std::string>& problems) {
+        reinterpret_cast<const Struct*>(static_cast<const std::byte*>(root) + offset)->check(problems);
+      });
     }
   }
 
  private:
-  Schema& schema_;
-  std::string key_prefix_, flag_prefix_, group_;
-  std::function<Struct*(void*)> at_;
+  template <class Owner, class Member>
+  static size_t offset_of(Member Owner::*member) {
+    static const Struct probe{};
+    return static_cast<size_t>(reinterpret_cast<const std::byte*>(&(probe.*member)) -
+                               reinterpret_cast<const std::byte*>(&probe));
+  }
+  template <class Member>
+  void nest(size_t offset, std::string key_prefix, std::string flag_prefix) {
+    Collector<Member>(schema_, std::move(key_prefix), std::move(flag_prefix), offset, group_).collect();
+  }
 };
 
 }  // namespace detail
@@ -413,7 +342,7 @@ void check_names(const Schema& schema);
 template <class T>
 Schema schema_of() {
   Schema schema;
-  detail::Collector<T>(schema, "", "", [](void* root) { return static_cast<T*>(root); }).collect();
+  detail::Collector<T>(schema, "", "", 0, "").collect();
   check_names(schema);
   return schema;
 }

@@ -2,7 +2,7 @@
 // its vocabulary.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstddef>
 #include <filesystem>

@@ -1,6 +1,8 @@
 // AdamW over one flat buffer, with clipping; every number that changes from step to step lives in device memory.
 #pragma once
 
+#include <ATen/ops/zeros.h>
+
 #include "slmi/ops/tensor.h"
 
 namespace slmi::ops {

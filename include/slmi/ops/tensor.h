@@ -1,8 +1,8 @@
 // What every file below the libtorch line includes: ATen, and the element types the core computes in.
 #pragma once
 
-#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
 
 #include <string>
 

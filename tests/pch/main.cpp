@@ -1,0 +1,4 @@
+// Carries the precompiled headers of the tests; never run.
+int main() {
+  return 0;
+}
