@@ -1,7 +1,9 @@
 // A whole model through GPTQ, and the directory that comes of it; see the header.
 #include "slmi/calib/gptq_model.h"
 
+#include <ATen/ATen.h>
 #include <map>
+#include <utility>
 
 #include "layer_quantizer.h"
 #include "slmi/base/atomic_file.h"
@@ -82,6 +84,51 @@ std::vector<formats::OutputTensor> model_tensors(const formats::Checkpoint& chec
   return out;
 }
 
+/// Keeps the planes of the layer at hand beside the matrices that the model runs on.
+class GptqGroups final : public GroupSolver {
+ public:
+  explicit GptqGroups(const GptqOptions& options) : options_(options) {}
+
+  Solved solve(const std::vector<std::string>& paths, const std::vector<at::Tensor>& weights, InputStatistics inputs,
+               const std::string& name) override {
+    GptqResult result =
+        gptq_quantize(weights.size() == 1 ? weights[0] : at::cat(weights), std::move(inputs), options_, name);
+    Solved out;
+    int64_t row = 0;
+    for (size_t i = 0; i < paths.size(); ++i) {
+      const int64_t end = row + weights[i].size(0);
+      auto planes = std::make_shared<const quant::GptqPlanes>(
+          quant::gptq_pack(rows_of(result.codes, row, end), quant::GptqZeros::MinusOne));
+      out.matrices.push_back(ops::PackedMatrix::from_gptq(paths[i] + ".weight", planes));
+      planes_[paths[i]] = std::move(planes);
+      row = end;
+    }
+    out.report = std::move(result);
+    return out;
+  }
+  /// By module path.
+  std::map<std::string, std::shared_ptr<const quant::GptqPlanes>> take_planes() { return std::exchange(planes_, {}); }
+
+ private:
+  const GptqOptions& options_;
+  std::map<std::string, std::shared_ptr<const quant::GptqPlanes>> planes_;
+};
+
+/// A finished layer's matrix.
+ops::PackedMatrix matrix_of(const FinishedLayer& finished, const std::string& path) {
+  const auto found = finished.planes.find(path);
+  require(found != finished.planes.end(), ErrorKind::Input, "{}: no layer '{}'; remove the file to make it again",
+          finished.file->source(), path);
+  formats::StoredTensor stored;
+  stored.name = path + ".weight";
+  stored.format = quant::WeightFormat::GPTQ;
+  stored.shape = {found->second->n, found->second->k};
+  stored.bytes = found->second->qweight;
+  stored.owner = finished.file;
+  stored.gptq = found->second;
+  return ops::PackedMatrix::from_stored(std::move(stored));
+}
+
 void write_table(const fs::path& out, const std::vector<ModuleReport>& modules, const Json& job) {
   using report::Align;
   report::Table table({{"layer", Align::Right},
@@ -132,7 +179,10 @@ QuantizeResult quantize_model(const model::ModelFiles& files, const WeightSource
   load.device = options.device;
   load.residency = ops::Residency::Transient;
   load.block_weights = model::BlockWeights::Absent;
-  LayerQuantizer quantizer(model::Llama::load(checkpoint, load), weights, rows, options);
+  GptqGroups solver(options.gptq);
+  LayerQuantizer quantizer(
+      model::Llama::load(checkpoint, load), weights, rows, options,
+      options.gptq.drift_alpha > 0 ? LayerQuantizer::Drift::Measured : LayerQuantizer::Drift::Ignored, solver);
   QuantizeResult result;
   std::vector<FinishedLayer> layers;
   const int64_t num_layers = checkpoint.config().num_layers;
@@ -143,12 +193,13 @@ QuantizeResult quantize_model(const model::ModelFiles& files, const WeightSource
   };
   for (int64_t i = 0; i < num_layers; ++i) {
     if (unfinished.has(i)) {
-      quantizer.pass_through(i, unfinished.load(i));
+      const FinishedLayer finished = unfinished.load(i);
+      quantizer.pass_through(i, [&](const std::string& path) { return matrix_of(finished, path); });
       ++result.resumed_layers;
       advance(kGroupsPerLayer);
     } else {
-      const auto layer = quantizer.quantize(i, [&] { advance(1); });
-      unfinished.save(i, layer.planes, layer.reports);
+      const auto reports = quantizer.quantize(i, [&] { advance(1); });
+      unfinished.save(i, solver.take_planes(), reports);
     }
     layers.push_back(unfinished.load(i));
     result.modules.insert(result.modules.end(), layers.back().reports.begin(), layers.back().reports.end());

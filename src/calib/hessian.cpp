@@ -1,6 +1,7 @@
 // Sums of outer products; see the header.
 #include "slmi/calib/hessian.h"
 
+#include <ATen/ATen.h>
 #include <algorithm>
 #include <utility>
 

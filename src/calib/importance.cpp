@@ -1,6 +1,8 @@
 // Importance matrices; see the header.
 #include "slmi/calib/importance.h"
 
+#include <ATen/ATen.h>
+
 #include "slmi/base/error.h"
 #include "slmi/formats/peft_adapter.h"
 #include "slmi/model/batch.h"

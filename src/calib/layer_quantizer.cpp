@@ -50,15 +50,16 @@ std::string module_path(int64_t layer, GroupKind kind, const std::string& module
 }
 
 LayerQuantizer::LayerQuantizer(std::shared_ptr<model::Llama> llama, const WeightSource& weights,
-                               const CalibrationRows& rows, const QuantizeOptions& options)
-    : llama_(std::move(llama)), weights_(weights), rows_(rows), options_(options) {
+                               const CalibrationRows& rows, const LayerOptions& options, Drift drift,
+                               GroupSolver& solver)
+    : llama_(std::move(llama)), weights_(weights), rows_(rows), options_(options), solver_(solver) {
   int64_t positions = 0;
   for (const auto& batch : rows.batches) {
     hidden_.push_back(llama_->embed(batch.tokens));
     positions = std::max(positions, batch.num_positions);
   }
   llama_->reserve_positions(positions);
-  if (options.gptq.drift_alpha > 0) reference_.emplace(*llama_, hidden_.size());
+  if (drift == Drift::Measured) reference_.emplace(*llama_, hidden_.size());
 }
 
 /// body(index of a batch, what a pass over it is given).
@@ -101,11 +102,11 @@ void LayerQuantizer::advance(size_t i, const Step& step) {
   if (reference_) reference_->keep(i, wanted, hidden_[i]);
 }
 
-LayerQuantizer::Result LayerQuantizer::quantize(int64_t layer, const std::function<void()>& group_done) {
+std::vector<ModuleReport> LayerQuantizer::quantize(int64_t layer, const std::function<void()>& group_done) {
   const auto& config = llama_->config();
   const Weights originals = read_weights(layer);
   if (reference_) set_reference(layer, originals);
-  Result result;
+  std::vector<ModuleReport> reports;
   // input(side, its hidden state, index of the batch, what a pass over it is given): what the group is multiplied with.
   const auto calibrate = [&](GroupKind kind, int64_t k, const auto& input) {
     Hessian hessian(k, options_.device);
@@ -116,7 +117,7 @@ LayerQuantizer::Result LayerQuantizer::quantize(int64_t layer, const std::functi
       hessian.add(x, input(Side::Reference, reference_->hidden(i, hidden_[i]), i, context),
                   residual ? reference_->difference(i) : at::Tensor());
     });
-    solve(layer, kind, originals[static_cast<size_t>(kind)], hessian, result);
+    solve(layer, kind, originals[static_cast<size_t>(kind)], hessian, reports);
     group_done();
   };
   // What was computed for a Hessian and is needed again behind it, by side and batch.
@@ -154,41 +155,38 @@ LayerQuantizer::Result LayerQuantizer::quantize(int64_t layer, const std::functi
     });
   });
   forget_weights(layer);
-  return result;
+  return reports;
 }
 
 void LayerQuantizer::solve(int64_t layer, GroupKind kind, const std::vector<at::Tensor>& originals, Hessian& hessian,
-                           Result& result) {
+                           std::vector<ModuleReport>& reports) {
   const auto& modules = site_group(kind).modules;
   const std::string name = fmt::format("layer {}, {}", layer, fmt::join(modules, "/"));
+  std::vector<std::string> paths;
   std::vector<at::Tensor> weights;
-  for (const auto& original : originals) weights.push_back(original.to(options_.device));
-  const GptqResult solved =
-      gptq_quantize(weights.size() == 1 ? weights[0] : at::cat(weights), hessian.finish(name), options_.gptq, name);
-  std::vector<ops::PackedMatrix> matrices;
+  for (size_t i = 0; i < modules.size(); ++i) {
+    paths.push_back(module_path(layer, kind, modules[i]));
+    weights.push_back(originals[i].to(options_.device));
+  }
+  GroupSolver::Solved solved = solver_.solve(paths, weights, hessian.finish(name), name);
   int64_t row = 0;
   for (size_t i = 0; i < modules.size(); ++i) {
-    const int64_t n = weights[i].size(0), end = row + n;
-    const std::string path = module_path(layer, kind, modules[i]);
-    auto planes = std::make_shared<const quant::GptqPlanes>(
-        quant::gptq_pack(rows_of(solved.codes, row, end), quant::GptqZeros::MinusOne));
-    matrices.push_back(ops::PackedMatrix::from_gptq(path + ".weight", planes));
-    result.planes[path] = std::move(planes);
+    const int64_t end = row + weights[i].size(0);
     ModuleReport report;
     report.layer = layer;
     report.module = modules[i];
-    report.n = n;
+    report.n = end - row;
     report.k = weights[i].size(1);
-    report.error = relative(solved.errors, solved.energies, row, end);
-    report.nearest_error = relative(solved.nearest_errors, solved.energies, row, end);
-    report.damp = solved.damp;
-    report.damp_raises = solved.damp_raises;
-    report.dead_inputs = solved.dead_inputs;
+    report.error = relative(solved.report.errors, solved.report.energies, row, end);
+    report.nearest_error = relative(solved.report.nearest_errors, solved.report.energies, row, end);
+    report.damp = solved.report.damp;
+    report.damp_raises = solved.report.damp_raises;
+    report.dead_inputs = solved.report.dead_inputs;
     if (options_.on_module) options_.on_module(report);
-    result.reports.push_back(std::move(report));
+    reports.push_back(std::move(report));
     row = end;
   }
-  set_group(*llama_, layer, kind, std::move(matrices));
+  set_group(*llama_, layer, kind, std::move(solved.matrices));
 }
 
 void LayerQuantizer::set_group(model::Llama& llama, int64_t layer, GroupKind kind,
@@ -208,23 +206,11 @@ void LayerQuantizer::forget_weights(int64_t layer) {
   }
 }
 
-void LayerQuantizer::pass_through(int64_t layer, const FinishedLayer& finished) {
+void LayerQuantizer::pass_through(int64_t layer,
+                                  const std::function<ops::PackedMatrix(const std::string&)>& matrix_of) {
   for (const GroupKind kind : kAllGroups) {
     std::vector<ops::PackedMatrix> matrices;
-    for (const auto& module : site_group(kind).modules) {
-      const std::string path = module_path(layer, kind, module);
-      const auto found = finished.planes.find(path);
-      require(found != finished.planes.end(), ErrorKind::Input, "{}: no layer '{}'; remove the file to make it again",
-              finished.file->source(), path);
-      formats::StoredTensor stored;
-      stored.name = path + ".weight";
-      stored.format = quant::WeightFormat::GPTQ;
-      stored.shape = {found->second->n, found->second->k};
-      stored.bytes = found->second->qweight;
-      stored.owner = finished.file;
-      stored.gptq = found->second;
-      matrices.push_back(ops::PackedMatrix::from_stored(std::move(stored)));
-    }
+    for (const auto& module : site_group(kind).modules) matrices.push_back(matrix_of(module_path(layer, kind, module)));
     set_group(*llama_, layer, kind, std::move(matrices));
   }
   if (reference_) set_reference(layer, read_weights(layer));

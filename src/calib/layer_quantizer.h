@@ -2,17 +2,19 @@
 #pragma once
 
 #include <array>
-#include <map>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "reference_stream.h"
-#include "slmi/calib/gptq_model.h"
+#include "slmi/calib/calibration_rows.h"
+#include "slmi/calib/gptq_solver.h"
 #include "slmi/calib/hessian.h"
+#include "slmi/calib/layer_options.h"
+#include "slmi/calib/weight_source.h"
 #include "slmi/model/llama.h"
-#include "unfinished.h"
 
 namespace slmi::calib {
 
@@ -27,28 +29,41 @@ const SiteGroup& site_group(GroupKind kind);
 /// "model.layers.3.self_attn.q_proj".
 std::string module_path(int64_t layer, GroupKind kind, const std::string& module);
 
-/// Holds a model without block weights and the hidden states before the next layer; with drift_alpha > 0 those of the
-/// unquantized model too.
+/// Quantizes the matrices of one group, whatever their form.
+class GroupSolver {
+ public:
+  virtual ~GroupSolver() = default;
+  struct Solved {
+    std::vector<ops::PackedMatrix> matrices;  // on any device, in the order of the paths
+    SolverReport report;                      // of all rows, one matrix behind the other
+  };
+  /// @param paths    "model.layers.3.self_attn.q_proj", ...
+  /// @param weights  f32 [N, K] each, on the device of the inputs.
+  /// @param name     of the group, for errors.
+  virtual Solved solve(const std::vector<std::string>& paths, const std::vector<at::Tensor>& weights,
+                       InputStatistics inputs, const std::string& name) = 0;
+};
+
+/// Holds a model without block weights and the hidden states before the next layer; where weights make up for drift,
+/// those of the unquantized model too.
 class LayerQuantizer {
  public:
-  /// Embeds all tokens. `weights`, `rows` and `options` must outlive this.
+  enum class Drift { Ignored, Measured };
+  /// Embeds all tokens. All but `llama` must outlive this.
   LayerQuantizer(std::shared_ptr<model::Llama> llama, const WeightSource& weights, const CalibrationRows& rows,
-                 const QuantizeOptions& options);
+                 const LayerOptions& options, Drift drift, GroupSolver& solver);
 
-  struct Result {
-    std::map<std::string, std::shared_ptr<const quant::GptqPlanes>> planes;  // by module path
-    std::vector<ModuleReport> reports;
-  };
   /// Layers come in order, each by one of these two. `group_done` is called four times.
-  Result quantize(int64_t layer, const std::function<void()>& group_done);
-  void pass_through(int64_t layer, const FinishedLayer& finished);
+  std::vector<ModuleReport> quantize(int64_t layer, const std::function<void()>& group_done);
+  void pass_through(int64_t layer, const std::function<ops::PackedMatrix(const std::string& path)>& matrix_of);
 
  private:
   /// f32 [N, K] on the CPU, in the order of site_group(kind).
   using Weights = std::array<std::vector<at::Tensor>, kGroupsPerLayer>;
   Weights read_weights(int64_t layer) const;
   void set_reference(int64_t layer, const Weights& weights);
-  void solve(int64_t layer, GroupKind kind, const std::vector<at::Tensor>& originals, Hessian& hessian, Result& result);
+  void solve(int64_t layer, GroupKind kind, const std::vector<at::Tensor>& originals, Hessian& hessian,
+             std::vector<ModuleReport>& reports);
   void set_group(model::Llama& llama, int64_t layer, GroupKind kind, std::vector<ops::PackedMatrix> matrices);
   void forget_weights(int64_t layer);
   template <class Body>
@@ -61,7 +76,8 @@ class LayerQuantizer {
   std::shared_ptr<model::Llama> llama_;
   const WeightSource& weights_;
   const CalibrationRows& rows_;
-  const QuantizeOptions& options_;
+  const LayerOptions& options_;
+  GroupSolver& solver_;
   std::vector<at::Tensor> hidden_;  // f32 [T, D] a batch: before the layer, inside it after attention
   std::optional<ReferenceStream> reference_;
 };

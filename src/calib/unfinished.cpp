@@ -38,18 +38,6 @@ std::string differences(const Json& there, const Json& now) {
 
 }  // namespace
 
-Json to_json(const ModuleReport& r) {
-  return {{"layer", r.layer},
-          {"module", r.module},
-          {"rows", r.n},
-          {"columns", r.k},
-          {"error", r.error},
-          {"nearest_error", r.nearest_error},
-          {"damp", r.damp},
-          {"damp_raises", r.damp_raises},
-          {"dead_inputs", r.dead_inputs}};
-}
-
 bool Unfinished::is_in(const fs::path& out) {
   std::error_code error;
   return fs::exists(out / model::kUnfinished / model::kUnfinishedJob, error);

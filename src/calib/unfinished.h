@@ -40,6 +40,4 @@ class Unfinished {
   std::filesystem::path directory_;
 };
 
-Json to_json(const ModuleReport& report);
-
 }  // namespace slmi::calib

@@ -12,11 +12,15 @@
 
 namespace slmi::cli {
 
+/// How weights of GGUF blocks get their codes.
+enum class Rounding { Gptq, Nearest };
+
 struct QuantizeConfig {
   std::string model_path, out;
   bool gguf = false, gptq = false, nf4 = false;
   std::string type = "Q4_K_M";
   std::vector<std::string> tensor_type;
+  Rounding rounding = Rounding::Gptq;
   std::string name;
   bool adapter_only = false;
   model::MergeOnto onto = model::MergeOnto::Auto;
@@ -47,6 +51,10 @@ struct QuantizeConfig {
           "How matrices are stored: F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0 or Q3_K_M");
     field("tensor_type", &T::tensor_type, OnlyWith{"gguf"}, NotWith{"adapter_only"}, Metavar{"PATTERN=TYPE"},
           "Another type for tensors whose name holds a match of a regular expression, e.g. attn_v=Q8_0");
+    field("rounding", &T::rounding, OnlyWith{"gguf"}, NotWith{"adapter_only"},
+          Choice<Rounding>{{"gptq", Rounding::Gptq}, {"nearest", Rounding::Nearest}},
+          "How blocks below 8 bits are rounded where there are calibration rows: by GPTQ, layer by layer, or each "
+          "weight to its nearest value (faster, less exact)");
     field("name", &T::name, OnlyWith{"gguf"}, Metavar{"TEXT"}, DefaultText{"the model's own"},
           "general.name in the file");
     field("adapter_only", &T::adapter_only, OnlyWith{"gguf"}, Synonyms{"lora"},

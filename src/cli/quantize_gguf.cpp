@@ -6,8 +6,10 @@
 #include <map>
 
 #include "quantize_drift.h"
+#include "quantize_groups.h"
 #include "quantize_rows.h"
 #include "slmi/base/atomic_file.h"
+#include "slmi/calib/block_model.h"
 #include "slmi/calib/importance.h"
 #include "slmi/formats/gguf_adapter.h"
 #include "slmi/text/ollama_modelfile.h"
@@ -18,7 +20,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr double kNotable = 0.2;  // relative error of a tensor that is worth a line
-constexpr int64_t kCalibrationTokensAtOnce = 2048;
 
 Json to_json(const model::TensorError& e) {
   return {{"name", e.name},
@@ -59,19 +60,19 @@ class GgufJob {
   }
 
   void write_model() {
-    measure_importances();
     {
       const model::MergedWeights weights(source_.files, config_.onto);
       quantized_base_ = weights.quantized_base();
       merge_base_ = weights.merge_base();
       model::GgufExportOptions options{out_, type_, overrides_, config_.name, rt_.command_line, {}};
-      if (importances_) {
-        options.importance = [this](const std::string& name) { return importances_->of(name); };
-        options.calibration_hash = calibration_hash_;
-      }
-      options.progress = [&](int64_t done, int64_t total) { stages_.update("quantize", "weights", done, total); };
+      calibrate(weights, options);
+      options.progress = [&](int64_t done, int64_t total) {
+        memory_.sample();
+        stages_.update("quantize", "weights", done, total);
+      };
       result_ = model::export_gguf(source_.files, weights, options);
       errors_ = model::verify_gguf(out_, source_.files, weights, [&](int64_t done, int64_t total) {
+        memory_.sample();
         stages_.update("read again", "weights", done, total);
       });
       stages_.finish();
@@ -79,6 +80,8 @@ class GgufJob {
     write_file_atomically(beside(out_, ".Modelfile"),
                           text::ollama_modelfile(*source_.files.prompts, out_.filename().string()));
     print_result();
+    if (!blocks_.modules.empty()) print_errors(blocks_.modules, beside(out_, ".report.json").string(), rt_);
+    memory_.print(source_.open.load.device, rt_);
     drift_ = measure_drift(config_, source_, quantized_base_, stages_, rt_);
     write_report();
     print_next();
@@ -86,7 +89,6 @@ class GgufJob {
   }
 
  private:
-  int64_t calibration_rows() const { return config_.calibration_rows.value_or(kGgufRows); }
   /// Whether a tensor may get a form whose quantizer weighs errors.
   bool uses_importances() const {
     using quant::WeightFormat;
@@ -96,30 +98,64 @@ class GgufJob {
            });
   }
 
-  /// Which inputs are large, where the types' quantizers can use it and there are rows to measure it on.
-  void measure_importances() {
+  /// Quantizes by GPTQ, or measures which inputs are large, where the types can use it and there are rows for it.
+  void calibrate(const model::MergedWeights& weights, model::GgufExportOptions& options) {
     require(uses_importances() || config_.calibration.empty(), ErrorKind::Usage,
             "--calibration: --type {} stores every weight alone, whatever its input; leave it out, or take a type "
             "below 8 bits",
             quant::name(type_));
-    if (!uses_importances() || calibration_rows() == 0) return;
+    const bool gptq = config_.rounding == Rounding::Gptq;
+    const int64_t num_rows = config_.calibration_rows.value_or(gptq ? kGptqRows : kImportanceRows);
+    if (!uses_importances() || num_rows == 0) return;
     const QuantizeRows from = calibration_source(config_, source_.files);
     if (from.source.files.empty()) {
       rt_.out << fmt::format(
-          "not calibrated{}: errors of all inputs count the same; name rows with --calibration FILE\n",
+          "not calibrated{}: weights are rounded to their nearest value, errors of all inputs count the same; name "
+          "rows with --calibration FILE\n",
           from.missing.empty() ? "" : fmt::format(" ({} is not here)", from.missing.string()));
       return;
     }
-    const auto opened = model::open_model(config_.model_path, source_.open);
+    const GptqFlags& flags = config_.gptq_flags;
     const auto rows = read_calibration(
         from.source, source_.files,
-        {calibration_rows(), source_.files.checkpoint->config().max_position_embeddings, kCalibrationTokensAtOnce},
-        opened.llama->device());
+        {num_rows, flags.calibration_tokens.value_or(source_.files.checkpoint->config().max_position_embeddings),
+         flags.micro_tokens},
+        source_.open.load.device);
+    options.calibration_hash = calibration_hash_ = rows.hash;
+    rt_.out << fmt::format("calibrating on {} rows, {} tokens\n", rows.num_rows, rows.num_tokens) << std::flush;
+    if (gptq)
+      quantize_blocks(weights, rows, options);
+    else
+      measure_importances(rows, options);
+  }
+
+  void quantize_blocks(const model::MergedWeights& weights, const calib::CalibrationRows& rows,
+                       model::GgufExportOptions& options) {
+    options.blocks = [this](const std::string& name) {
+      const auto found = blocks_.blocks.find(name);
+      return found == blocks_.blocks.end() ? std::span<const std::byte>() : std::span(found->second);
+    };
+    options.rounding = fmt::format("gptq, drift alpha {:g}", config_.gptq_flags.drift_alpha);
+    std::map<std::string, model::PlannedTensor> plan;
+    for (auto& tensor : model::plan_gguf(source_.files, weights, options)) plan.emplace(tensor.hf_name, tensor);
+    calib::BlockModelOptions how;
+    how.solver = solver_options(config_.gptq_flags);
+    how.device = source_.open.load.device;
+    how.compute = source_.open.load.policy.compute;
+    GroupProgress progress(rt_, "run the same command again", memory_, how);
+    blocks_ = calib::quantize_blocks(
+        *source_.files.checkpoint, calib::weights_of(weights), rows,
+        [&](const std::string& name) { return plan.at(name).format; },
+        [&](const std::string& name) { return plan.at(name).copied; }, how);
+    progress.finish();
+  }
+
+  void measure_importances(const calib::CalibrationRows& rows, model::GgufExportOptions& options) {
+    const auto opened = model::open_model(config_.model_path, source_.open);
     importances_ = calib::Importances::measure(
         *opened.llama, rows, [&](int64_t done, int64_t total) { stages_.update("calibrate", "tokens", done, total); });
     stages_.finish();
-    calibration_hash_ = rows.hash;
-    rt_.out << fmt::format("calibrated on {} rows, {} tokens\n", rows.num_rows, rows.num_tokens);
+    options.importance = [this](const std::string& name) { return importances_->of(name); };
   }
 
   void print_result() const {
@@ -135,13 +171,15 @@ class GgufJob {
     for (const auto& [format, of] : worst)
       rt_.out << fmt::format("  {:<5} {:>4} tensors, relative error at most {:.3g} ({})\n", format, of.first,
                              of.second->relative_rmse, of.second->name);
+    // GPTQ moves weights to keep outputs: it has errors of its own to report.
     for (const auto& e : errors_)
-      if (e.relative_rmse > kNotable)
+      if (e.relative_rmse > kNotable && blocks_.blocks.empty())
         rt_.out << fmt::format("  note: {} lost much: relative error {:.3g}\n", e.name, e.relative_rmse);
   }
 
   void write_report() const {
-    Json tensors = Json::array();
+    Json tensors = Json::array(), modules = Json::array();
+    for (const auto& m : blocks_.modules) modules.push_back(calib::to_json(m));
     for (const auto& e : errors_) tensors.push_back(to_json(e));
     const Json report = {{"schema", 1},
                          {"command", rt_.command_line},
@@ -152,9 +190,11 @@ class GgufJob {
                          {"file", out_.string()},
                          {"file_bytes", result_.file_bytes},
                          {"type", std::string(quant::name(type_))},
-                         {"calibration_hash", importances_ ? Json(calibration_hash_) : Json(nullptr)},
+                         {"rounding", blocks_.modules.empty() ? "nearest" : "gptq"},
+                         {"calibration_hash", calibration_hash_.empty() ? Json(nullptr) : Json(calibration_hash_)},
                          {"bits_per_weight", result_.bits_per_weight},
                          {"tensors", tensors},
+                         {"modules", modules},
                          {"drift", drift_ ? eval::to_json(*drift_) : Json(nullptr)},
                          {"drift_is_lower_bound", quantized_base_}};
     write_file_atomically(beside(out_, ".report.json"), report.dump(2) + "\n");
@@ -180,6 +220,8 @@ class GgufJob {
   model::GgufExportResult result_;
   std::vector<model::TensorError> errors_;
   std::optional<calib::Importances> importances_;
+  calib::BlockModel blocks_;
+  PeakMemory memory_;
   std::string calibration_hash_;
   std::optional<eval::Drift> drift_;
 };

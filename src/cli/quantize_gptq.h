@@ -1,14 +1,18 @@
-// What `slmi quantize --gptq` and `--nf4` can be told, beside what every form knows.
+// What GPTQ, in its own form or onto GGUF blocks, and `slmi quantize --nf4` can be told, beside what every form knows.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "slmi/calib/gptq_solver.h"
 #include "slmi/config/config.h"
 
 namespace slmi::cli {
 
-/// What only these two forms know.
+inline constexpr int64_t kGptqTokens = 256;
+
+/// What only these forms know.
 struct GptqFlags {
   bool double_quant = true;
   int64_t group_size = 0;
@@ -16,7 +20,7 @@ struct GptqFlags {
   bool group_aware = true;
   double damp = 0.05, damp_step = 0.01, max_damp = 0.5;
   double drift_alpha = 0.5;
-  int64_t calibration_tokens = 256;
+  std::optional<int64_t> calibration_tokens;
   int64_t micro_tokens = 4096;
   double max_shard_gb = 5.0;
 
@@ -31,16 +35,17 @@ struct GptqFlags {
           "Quantize columns by falling activation; more exact, but slower kernels where it is used");
     field("group_aware", &T::group_aware, OnlyWith{"gptq"}, NotWith{"act_order"}, Synonyms{"act-group-aware"},
           "Order groups, and columns inside them, by activation: costs nothing where the model is used");
-    field("damp", &T::damp, OnlyWith{"gptq"}, Range{1e-6, 1}, Synonyms{"damp-percent"},
+    field("damp", &T::damp, OnlyWith{"gguf", "gptq"}, Range{1e-6, 1}, Synonyms{"damp-percent"},
           "Added to the Hessian's diagonal, as a share of its mean");
-    field("damp_step", &T::damp_step, OnlyWith{"gptq"}, Range{1e-6, 1}, Synonyms{"damp-auto-increment"},
+    field("damp_step", &T::damp_step, OnlyWith{"gguf", "gptq"}, Range{1e-6, 1}, Synonyms{"damp-auto-increment"},
           "Added to that share each time the factorization fails");
-    field("max_damp", &T::max_damp, OnlyWith{"gptq"}, Range{1e-6, 1}, "Where to give up, with an error");
-    field("drift_alpha", &T::drift_alpha, OnlyWith{"gptq"}, Range{0, 1}, Synonyms{"gptaq-alpha"},
+    field("max_damp", &T::max_damp, OnlyWith{"gguf", "gptq"}, Range{1e-6, 1}, "Where to give up, with an error");
+    field("drift_alpha", &T::drift_alpha, OnlyWith{"gguf", "gptq"}, Range{0, 1}, Synonyms{"gptaq-alpha"},
           "How far each matrix makes up for what those before it changed, as GPTAQ; 0: not at all");
-    field("calibration_tokens", &T::calibration_tokens, OnlyWith{"gptq"}, AtLeast{1}, Synonyms{"seqlen", "max-seq-len"},
+    field("calibration_tokens", &T::calibration_tokens, OnlyWith{"gguf", "gptq"}, AtLeast{1},
+          Synonyms{"seqlen", "max-seq-len"}, DefaultText{"gptq: 256, gguf: whole rows"},
           "Longest row in tokens; the rest of a row is left out");
-    field("micro_tokens", &T::micro_tokens, OnlyWith{"gptq"}, AtLeast{16}, Synonyms{"batch-size"},
+    field("micro_tokens", &T::micro_tokens, OnlyWith{"gguf", "gptq"}, AtLeast{16}, Synonyms{"batch-size"},
           "Tokens computed at once");
     field("double_quant", &T::double_quant, Group{"NF4"}, OnlyWith{"nf4"}, Synonyms{"bnb-4bit-use-double-quant"},
           "Quantize the scales as well: 4.127 bits a weight instead of 4.5");
@@ -49,5 +54,7 @@ struct GptqFlags {
   }
   void check(std::vector<std::string>& problems) const;
 };
+
+calib::SolverOptions solver_options(const GptqFlags& flags);
 
 }  // namespace slmi::cli

@@ -2,6 +2,7 @@
 #include "runtime.h"
 
 #include <ATen/Context.h>
+#include <ATen/Parallel.h>
 
 #include "slmi/base/error.h"
 #include "slmi/base/parallel.h"

@@ -21,8 +21,8 @@ inline constexpr const char* kAnswerFormHelp =
     "Hold answers to the form of the training answers (keys, labels, names shown), where the model brings one";
 
 /// Calibration rows, where no number is given: importances are done with a few, GPTQ's Hessians gain by more.
-inline constexpr int64_t kGptqRows = 512, kGgufRows = 128;
-inline constexpr const char* kCalibrationRowsText = "gptq: 512, gguf: 128";
+inline constexpr int64_t kGptqRows = 512, kImportanceRows = 128;
+inline constexpr const char* kCalibrationRowsText = "512; with --rounding nearest 128";
 
 /// Model and machine flags that train, eval, predict and merge have in common.
 struct ModelFlags {

@@ -1,13 +1,13 @@
 // slmi study: models, formats and devices in, one table out. Artefacts are made by the code of merge and quantize.
 #include "slmi/study/study.h"
 
-#include <CLI/CLI.hpp>
 #include <fstream>
 #include <iostream>
 
 #include "commands.h"
 #include "quantize_config.h"
 #include "slmi/base/error.h"
+#include "slmi/config/command_line.h"
 #include "slmi/model/merge.h"
 #include "slmi/quant/gguf_mix.h"
 #include "slmi/report/writers.h"
@@ -53,13 +53,13 @@ void make_artefact(const study::Artefact& artefact, const StudyConfig& config, R
   quantize.text_field = config.text_field;
   quantize.answer_field = config.answer_field;
   quantize.gptq_flags.group_size = config.group_size;
-  quantize.gptq_flags.calibration_tokens = config.calibration_tokens;
   switch (artefact.format.maker) {
     case study::Maker::Nf4:
       quantize.nf4 = true;
       return run_quantize_nf4(quantize, quiet);
     case study::Maker::Gptq:
       quantize.gptq = true;
+      quantize.gptq_flags.calibration_tokens = config.calibration_tokens;
       return run_quantize_gptq(quantize, quiet);
     default:
       quantize.gguf = true;
@@ -96,7 +96,8 @@ study::StudyOptions options_of(const StudyConfig& config, Runtime& rt) {
   options.artefact_settings = {{"calibration", config.calibration},
                                {"calibration_rows", config.calibration_rows.value_or(0)},
                                {"calibration_tokens", config.calibration_tokens},
-                               {"group_size", config.group_size}};
+                               {"group_size", config.group_size},
+                               {"rounding", "gptq"}};
   options.command_line = rt.command_line;
   options.worker_command = {"/proc/self/exe", "eval", "--worker"};
   options.signal = &rt.signal;
@@ -125,12 +126,12 @@ void run_study(const StudyConfig& config, Runtime& rt) {
 }  // namespace
 
 void add_study(CLI::App& app, Runtime& rt) {
-  auto* command = app.add_subcommand("study", "Measure every format of a model on this machine: one table");
-  auto binding = config::bind<StudyConfig>(*command);
-  command->footer(
-      "Example:\n  slmi study --config configs/study.json --model build/quickstart/run --data data/snips/test.jsonl "
+  CLI::App& command = config::add_command(
+      app, "study", "Measure every format of a model on this machine: one table",
+      "slmi study --config configs/study.json --model build/quickstart/run --data data/snips/test.jsonl "
       "--out study");
-  command->callback([binding, &rt] { run_study(binding->resolve(), rt); });
+  auto binding = config::bind<StudyConfig>(command);
+  config::set_action(command, [binding, &rt] { run_study(binding->resolve(), rt); });
 }
 
 }  // namespace slmi::cli

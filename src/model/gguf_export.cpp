@@ -1,6 +1,7 @@
 // Writing GGUF files; see the header.
 #include "slmi/model/gguf_export.h"
 
+#include <ATen/ATen.h>
 #include <algorithm>
 #include <array>
 
@@ -25,7 +26,7 @@ quant::MixModel mix_model(const formats::LlamaConfig& config, const GgufExportOp
   return {.num_layers = config.num_layers,
           .heads_per_kv_head = config.num_heads / config.num_kv_heads,
           .tied_head = config.tie_word_embeddings,
-          .has_importance = static_cast<bool>(options.importance)};
+          .has_importance = options.importance || options.blocks};
 }
 
 /// Makes one tensor's bytes from the merged weights, in GGUF's row order, a piece at a time.
@@ -36,16 +37,17 @@ class Producer {
 
   void set_total(int64_t num_weights) { total_ = num_weights; }
 
-  void operator()(const std::string& hf_name, WeightFormat format, const GgufWriter::Sink& sink) {
+  void operator()(const PlannedTensor& plan, const GgufWriter::Sink& sink) {
+    const auto& [hf_name, gguf_name, shape, format, copied] = plan;
     const MergedTensor tensor = weights_.tensor(hf_name);
     const bool rotary = is_rotary(hf_name);
-    const bool same = !tensor.adapted() && tensor.stored().format == format;
+    const auto whole = copied ? tensor.stored().bytes : made_before(plan);
     for_each_rows(tensor.n(), tensor.k(), rotary ? config_.head_dim : 1, [&](int64_t begin, int64_t end) {
       const auto row_bytes = static_cast<uint64_t>(quant::row_bytes(format, tensor.k()));
       std::vector<std::byte> made;
-      auto piece = tensor.stored().bytes;
-      if (same) {
-        piece = piece.subspan(static_cast<size_t>(begin) * row_bytes, static_cast<size_t>(end - begin) * row_bytes);
+      std::span<const std::byte> piece;
+      if (!whole.empty()) {
+        piece = whole.subspan(static_cast<size_t>(begin) * row_bytes, static_cast<size_t>(end - begin) * row_bytes);
       } else {
         made = quantized(tensor, format, begin, end, hf_name);
         piece = made;
@@ -61,6 +63,16 @@ class Producer {
   }
 
  private:
+  /// The whole matrix as the caller quantized it; empty: it is made here.
+  std::span<const std::byte> made_before(const PlannedTensor& plan) const {
+    if (!options_.blocks) return {};
+    const auto out = options_.blocks(plan.hf_name);
+    const auto bytes = quant::matrix_bytes(plan.format, plan.shape.front(), plan.shape.back());
+    require(out.empty() || out.size() == static_cast<size_t>(bytes), ErrorKind::Internal,
+            "tensor '{}': {} bytes of blocks given, {} needed in {}", plan.hf_name, out.size(), bytes,
+            quant::name(plan.format));
+    return out;
+  }
   std::vector<std::byte> quantized(const MergedTensor& tensor, WeightFormat format, int64_t begin, int64_t end,
                                    const std::string& hf_name) const {
     const at::Tensor values = tensor.rows(begin, end).contiguous();
@@ -132,6 +144,7 @@ void add_general_keys(GgufWriter& writer, const ModelFiles& files, const GgufExp
 std::string quantization_text(const GgufExportOptions& options) {
   std::string out(quant::name(options.type));
   for (const auto& o : options.overrides) out += ", " + o.text;
+  if (!options.rounding.empty()) out += "; " + options.rounding;
   return out;
 }
 
@@ -142,6 +155,21 @@ const formats::GgufFile* vocabulary_file(const ModelFiles& files) {
 }
 
 }  // namespace
+
+std::vector<PlannedTensor> plan_gguf(const ModelFiles& files, const MergedWeights& weights,
+                                     const GgufExportOptions& options) {
+  const auto& config = files.checkpoint->config();
+  const auto mix = mix_model(config, options);
+  std::vector<PlannedTensor> out;
+  for (const auto& expected : formats::expected_tensors(config)) {
+    PlannedTensor tensor{expected.name, formats::gguf_name_of_hf(expected.name), expected.shape};
+    tensor.format = quant::tensor_format(options.type, tensor.gguf_name, tensor.shape, mix, options.overrides);
+    const MergedTensor merged = weights.tensor(tensor.hf_name);
+    tensor.copied = !merged.adapted() && merged.stored().format == tensor.format;
+    out.push_back(std::move(tensor));
+  }
+  return out;
+}
 
 GgufExportResult export_gguf(const ModelFiles& files, const MergedWeights& weights, const GgufExportOptions& options) {
   check_out(files, options.out);
@@ -162,16 +190,14 @@ GgufExportResult export_gguf(const ModelFiles& files, const MergedWeights& weigh
     writer.add_tensor(formats::kRopeFreqsTensor, WeightFormat::F32, {static_cast<int64_t>(divisors.size())},
                       std::as_bytes(std::span(divisors)));
   uint64_t weight_bytes = 0;
-  const auto mix = mix_model(config, options);
-  for (const auto& tensor : formats::expected_tensors(config)) {
-    const std::string gguf_name = formats::gguf_name_of_hf(tensor.name);
-    const WeightFormat format = quant::tensor_format(options.type, gguf_name, tensor.shape, mix, options.overrides);
-    writer.add_tensor(gguf_name, format, tensor.shape,
-                      [&producer, name = tensor.name, format](const auto& sink) { producer(name, format, sink); });
+  const auto plan = plan_gguf(files, weights, options);
+  for (const auto& tensor : plan) {
+    writer.add_tensor(tensor.gguf_name, tensor.format, tensor.shape,
+                      [&producer, &tensor](const auto& sink) { producer(tensor, sink); });
     const auto count = static_cast<int64_t>(formats::num_elements(tensor.shape));
     result.num_weights += count;
     weight_bytes +=
-        static_cast<uint64_t>(quant::matrix_bytes(format, count / tensor.shape.back(), tensor.shape.back()));
+        static_cast<uint64_t>(quant::matrix_bytes(tensor.format, count / tensor.shape.back(), tensor.shape.back()));
     ++result.tensors;
   }
   producer.set_total(result.num_weights);

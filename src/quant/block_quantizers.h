@@ -24,6 +24,9 @@ using QuantizeRow = void (*)(const float* x, const float* importance, std::byte*
 
 /// Q4_0, Q4_1, Q5_0, Q5_1, Q8_0; null for other formats. small_blocks.cpp.
 QuantizeRow small_block_quantizer(WeightFormat format);
+/// The same for blocks that have nothing to do with each other: importances are weighed by each block's own mean
+/// square.
+QuantizeRow small_blocks_quantizer(WeightFormat format);
 
 /// Q2_K, Q3_K, Q4_K, Q5_K, Q6_K; null for other formats. k_blocks.cpp.
 QuantizeRow k_block_quantizer(WeightFormat format);

@@ -9,6 +9,7 @@
 #include "slmi/kernels/cpu/block_round.h"
 #include "slmi/kernels/cpu/block_search.h"
 #include "slmi/kernels/gguf_blocks.h"
+#include "small_packing.h"
 
 namespace slmi::quant {
 
@@ -27,32 +28,6 @@ using kernels::cpu::SymmetricFit;
 namespace {
 
 using Codes = std::array<uint8_t, kSmallBlock>;
-
-uint64_t load8(const uint8_t* p) {
-  uint64_t out;
-  std::memcpy(&out, p, sizeof(out));
-  return out;
-}
-
-// Nibbles of 32 codes, and where the format has them the fifth bits, in the order of gguf_blocks.h; eight codes at a
-// time, the first one lowest.
-
-void pack_nibbles(const uint8_t* q, uint8_t* qs) {
-  constexpr uint64_t kNibbles = 0x0f0f0f0f0f0f0f0f;
-  for (size_t j = 0; j < 16; j += 8) {
-    const uint64_t packed = (load8(q + j) & kNibbles) | ((load8(q + 16 + j) & kNibbles) << 4);
-    std::memcpy(qs + j, &packed, sizeof(packed));
-  }
-}
-
-void pack_fifth_bits(const uint8_t* q, uint8_t* qh) {
-  constexpr uint64_t kOnes = 0x0101010101010101;
-  constexpr uint64_t kGather = 0x0102040810204080;  // a product with it has bit 8i at 56 + i, and no other one there
-  for (size_t j = 0; j < 4; ++j) {
-    const uint64_t fifths = (load8(q + 8 * j) >> 4) & kOnes;
-    qh[j] = static_cast<uint8_t>((fifths * kGather) >> 56);
-  }
-}
 
 /// What a block needs to know: how many codes, and which fields.
 template <class Block>
@@ -83,8 +58,7 @@ concept Affine = requires {
 template <class Block>
 void store_block(const uint8_t* q, float d, Block& b) {
   b.d = f32_to_f16(d);
-  if constexpr (requires { b.qh; }) pack_fifth_bits(q, b.qh);
-  pack_nibbles(q, b.qs);
+  pack_codes(q, b);
 }
 
 // ---- without importances
@@ -169,13 +143,16 @@ float mean_square(const float* x, int64_t k) {
   return sum / static_cast<float>(k);
 }
 
-template <class Block>
+enum class Mean { OfRow, OfBlock };
+
+template <class Block, Mean kMean>
 void quantize_weighted_row(const float* x, const float* importance, std::byte* out, int64_t k, SimdLevel level) {
-  const float mean = mean_square(x, k);
   std::array<float, kMaxSubBlocks> sigma2;
-  sigma2.fill(mean);
+  if (kMean == Mean::OfRow) sigma2.fill(mean_square(x, k));
   const int64_t num_blocks = k / kSmallBlock;
   for (int64_t first = 0; first < num_blocks; first += kMaxSubBlocks) {
+    for (int64_t j = first; kMean == Mean::OfBlock && j < std::min(first + kMaxSubBlocks, num_blocks); ++j)
+      sigma2[static_cast<size_t>(j - first)] = mean_square(x + j * kSmallBlock, kSmallBlock);
     const SubBlocks in{.x = x + first * kSmallBlock,
                        .importance = importance + first * kSmallBlock,
                        .sigma2 = sigma2.data(),
@@ -191,7 +168,7 @@ void quantize_weighted_row(const float* x, const float* importance, std::byte* o
 
 template <class Block>
 void quantize_row(const float* x, const float* importance, std::byte* out, int64_t k, SimdLevel level) {
-  if (importance != nullptr) return quantize_weighted_row<Block>(x, importance, out, k, level);
+  if (importance != nullptr) return quantize_weighted_row<Block, Mean::OfRow>(x, importance, out, k, level);
   quantize_plain_row<Block>(x, out, k, level);
 }
 
@@ -218,6 +195,23 @@ QuantizeRow small_block_quantizer(WeightFormat format) {
       return quantize_row<BlockQ5_0>;
     case WeightFormat::Q5_1:
       return quantize_row<BlockQ5_1>;
+    case WeightFormat::Q8_0:
+      return quantize_row<BlockQ8_0>;
+    default:
+      return nullptr;
+  }
+}
+
+QuantizeRow small_blocks_quantizer(WeightFormat format) {
+  switch (format) {
+    case WeightFormat::Q4_0:
+      return quantize_weighted_row<BlockQ4_0, Mean::OfBlock>;
+    case WeightFormat::Q4_1:
+      return quantize_weighted_row<BlockQ4_1, Mean::OfBlock>;
+    case WeightFormat::Q5_0:
+      return quantize_weighted_row<BlockQ5_0, Mean::OfBlock>;
+    case WeightFormat::Q5_1:
+      return quantize_weighted_row<BlockQ5_1, Mean::OfBlock>;
     case WeightFormat::Q8_0:
       return quantize_row<BlockQ8_0>;
     default:

@@ -2,12 +2,15 @@
 // was stopped goes on to the same bytes.
 #include "slmi/calib/gptq_model.h"
 
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 
 #include "../eval/tiny_model.h"
 #include "slmi/base/error.h"
 #include "slmi/base/mapped_file.h"
+#include "slmi/calib/block_model.h"
 #include "slmi/data/row_reader.h"
+#include "slmi/model/gguf_export.h"
 
 namespace slmi::calib {
 namespace {
@@ -275,6 +278,55 @@ TEST_F(GptqModel, SizesThatGptqCannotHoldAreNamedTogether) {
                {"k_proj is [16, 64]", "v_proj", "gate_proj is [80, 64]", "down_proj", "multiples of 32"},
                [&] { quantize("out"); });
   expect_error(ErrorKind::Usage, {"k_proj is [16, 64]"}, [&] { default_group_size(config); });
+}
+
+/// A GGUF file of blocks that were chosen by GPTQ: its errors, too, can be measured from the outside.
+TEST_F(GptqModel, BlocksHaveTheErrorsOfTheFileThatWasWritten) {
+  const model::MergedWeights weights(files_, model::MergeOnto::Auto);
+  BlockModel made;
+  model::GgufExportOptions out{dir_ / "out.gguf", quant::FileType::Q4_K_M, {}, "", "test", {}};
+  for (const char* wish : {"token_embd=F16", "attn_k=F16", "ffn_up=Q4_0"})
+    out.overrides.push_back(quant::parse_type_override(wish));
+  out.blocks = [&](const std::string& name) {
+    const auto found = made.blocks.find(name);
+    return found == made.blocks.end() ? std::span<const std::byte>() : std::span(found->second);
+  };
+  std::map<std::string, quant::WeightFormat> formats;
+  for (const auto& tensor : model::plan_gguf(files_, weights, out)) formats[tensor.hf_name] = tensor.format;
+  const auto quantize_with = [&](double drift_alpha) {
+    BlockModelOptions options;
+    options.solver.drift_alpha = drift_alpha;
+    return quantize_blocks(
+        *files_.checkpoint, weights_of(weights), rows_, [&](const std::string& name) { return formats.at(name); },
+        [](const std::string& name) { return name == "model.layers.1.self_attn.o_proj.weight"; }, options);
+  };
+  made = quantize_with(0.0);
+  EXPECT_EQ(made.blocks.size(), 14u - 2u - 1u);  // two of F16, one that stays
+  EXPECT_EQ(made.modules.size(), 14u);
+  out.overrides.push_back(quant::parse_type_override("blk.1.attn_output=F32"));
+  model::export_gguf(files_, weights, out);
+  const auto file = formats::Checkpoint::open(out.out);
+  const auto inputs = inputs_of(*model::Llama::load(*file, {}), rows_);
+  double error = 0, nearest = 0;
+  for (const auto& m : made.modules) {
+    const std::string parent =
+        m.module == "gate_proj" || m.module == "up_proj" || m.module == "down_proj" ? "mlp" : "self_attn";
+    const std::string name = fmt::format("model.layers.{}.{}.{}.weight", m.layer, parent, m.module);
+    const at::Tensor x = inputs.at({m.layer, group_of(m.module)});
+    const at::Tensor w = values_of(*files_.checkpoint, name);
+    const double energy = at::mm(x, w.t()).square().sum().item<double>();
+    const double lost = at::mm(x, (values_of(*file, name) - w).t()).square().sum().item<double>();
+    if (made.blocks.count(name) > 0) {
+      EXPECT_NEAR(m.error, std::sqrt(lost / energy), 1e-3 * m.error) << name;
+    }
+    error += m.error;
+    nearest += m.nearest_error;
+  }
+  EXPECT_LT(error, 0.8 * nearest);
+  const BlockModel moved = quantize_with(0.5);
+  EXPECT_NE(moved.blocks.at("model.layers.1.mlp.down_proj.weight"),
+            made.blocks.at("model.layers.1.mlp.down_proj.weight"));
+  EXPECT_EQ(quantize_with(0.5).blocks, moved.blocks);
 }
 
 /// One weight of the three matrices that share an input.

@@ -1,6 +1,7 @@
 // The solver against numpy by another road (golden file), against answers known by thought, and against its own claims.
 #include "slmi/calib/gptq_solver.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -176,8 +177,9 @@ TEST(GptqSolver, CodesStayInFourBits) {
 }
 
 TEST(GptqSolver, AllZeroWeightsStayZero) {
-  const GptqResult got =
-      gptq_quantize(at::zeros({32, 32}), hessian_of(correlated(100, 32, 1)), {.group_size = 32}, "test");
+  GptqOptions options;
+  options.group_size = 32;
+  const GptqResult got = gptq_quantize(at::zeros({32, 32}), hessian_of(correlated(100, 32, 1)), options, "test");
   EXPECT_EQ(values_of(got.codes).abs().max().item<float>(), 0.0F);
   EXPECT_EQ(sum(got.errors), 0.0);
 }
@@ -218,7 +220,8 @@ void expect_error(ErrorKind kind, const std::string& part, const std::function<v
 
 TEST(GptqSolver, WhatIsNoNumberIsNamed) {
   const at::Tensor weight = random_weight(32, 64, 2), hessian = at::eye(64, at::kFloat);
-  const GptqOptions options{.group_size = 64};
+  GptqOptions options;
+  options.group_size = 64;
   at::Tensor bad = hessian.clone();
   bad[3][4] = std::numeric_limits<float>::quiet_NaN();
   expect_error(ErrorKind::Numeric, "layer 1: its Hessian holds NaN",
@@ -230,10 +233,14 @@ TEST(GptqSolver, WhatIsNoNumberIsNamed) {
   expect_error(ErrorKind::Numeric, "all its calibration inputs are 0", [&] {
     gptq_quantize(weight, only(at::zeros({64, 64})), options, "layer 1");
   });
+  GptqOptions wrong = options;
+  wrong.group_size = 48;
   expect_error(ErrorKind::Usage, "groups of 48 do not divide its rows of 64",
-               [&] { gptq_quantize(weight, only(hessian), {.group_size = 48}, "layer 1"); });
+               [&] { gptq_quantize(weight, only(hessian), wrong, "layer 1"); });
+  wrong = options;
+  wrong.damp_step = 0;
   expect_error(ErrorKind::Usage, "damping from 0.05 by 0 to 0.5",
-               [&] { gptq_quantize(weight, only(hessian), {.group_size = 64, .damp_step = 0}, "layer 1"); });
+               [&] { gptq_quantize(weight, only(hessian), wrong, "layer 1"); });
 }
 
 /// Inputs that earlier matrices changed: the product with them should be that of the unquantized model's inputs.
@@ -272,29 +279,44 @@ TEST(GptqSolver, MakesUpForChangedInputs) {
   }
 }
 
+/// Both ways through one block after the other, with a grid each.
+void expect_both_ways_equal(RowGrid& by_rows, RowGrid& by_columns, int64_t n, int64_t k, const std::string& what) {
+  ColumnState rows;
+  rows.weight = random_weight(n, k, 13);
+  rows.weight.narrow(0, 3, 1).narrow(1, 0, 64).zero_();
+  rows.factor = at::triu(at::randn({k, k}) * 0.1 + at::eye(k));
+  rows.codes = at::zeros({n, k}, at::kByte);
+  rows.errors = at::zeros({n, kColumnBlock}, at::kFloat);
+  rows.grid = &by_rows;
+  ColumnState columns = rows;
+  for (auto* tensor : {&columns.weight, &columns.codes, &columns.errors}) *tensor = tensor->clone();
+  columns.grid = &by_columns;
+  for (int64_t begin = 0; begin < k; begin += kColumnBlock) {
+    quantize_block(rows, begin, std::min(k, begin + kColumnBlock));
+    quantize_block_by_columns(columns, begin, std::min(k, begin + kColumnBlock));
+  }
+  EXPECT_TRUE(at::equal(rows.codes, columns.codes)) << what;
+  EXPECT_TRUE(at::equal(by_rows.steps, by_columns.steps)) << what;
+  EXPECT_TRUE(at::equal(rows.errors, columns.errors)) << what;
+  EXPECT_TRUE(at::equal(rows.weight, columns.weight)) << what;
+  EXPECT_GT(rows.codes.to(at::kFloat).std().item<float>(), 1.0F) << what;
+}
+
 /// The way of a GPU, on this device.
 TEST(Columns, ByColumnsOrByRowsTheBitsAreTheSame) {
-  for (const int64_t group : {32, 128, 192}) {
-    const int64_t n = 40, k = 192;
-    ColumnState rows;
-    rows.weight = random_weight(n, k, 13);
-    rows.weight.narrow(0, 3, 1).narrow(1, 0, 64).zero_();
-    rows.factor = at::triu(at::randn({k, k}) * 0.1 + at::eye(k));
-    rows.codes = at::zeros({n, k}, at::kByte);
-    rows.scales = at::zeros({n, k / group + (k % group > 0 ? 1 : 0)}, at::kFloat);
-    rows.errors = at::zeros({n, kColumnBlock}, at::kFloat);
-    rows.group_size = group;
-    ColumnState columns = rows;
-    for (auto* tensor : {&columns.weight, &columns.codes, &columns.scales, &columns.errors}) *tensor = tensor->clone();
-    for (int64_t begin = 0; begin < k; begin += kColumnBlock) {
-      quantize_block(rows, begin, std::min(k, begin + kColumnBlock));
-      quantize_block_by_columns(columns, begin, std::min(k, begin + kColumnBlock));
-    }
-    EXPECT_TRUE(at::equal(rows.codes, columns.codes)) << group;
-    EXPECT_TRUE(at::equal(rows.scales, columns.scales)) << group;
-    EXPECT_TRUE(at::equal(rows.errors, columns.errors)) << group;
-    EXPECT_TRUE(at::equal(rows.weight, columns.weight)) << group;
-    EXPECT_GT(rows.codes.to(at::kFloat).std().item<float>(), 1.0F);
+  const int64_t n = 40, k = 512;
+  const at::Tensor like = at::empty({1}, at::kFloat);
+  for (const int64_t group : {32, 128, 512}) {
+    GptqGrid rows(n, k, group, like), columns(n, k, group, like);
+    expect_both_ways_equal(rows, columns, n, k, std::to_string(group));
+  }
+  using quant::WeightFormat;
+  const at::Tensor strength = at::rand({k}) + 0.1;
+  const std::vector<float> importance(strength.data_ptr<float>(), strength.data_ptr<float>() + k);
+  for (const auto format : {WeightFormat::Q4_0, WeightFormat::Q4_1, WeightFormat::Q5_0, WeightFormat::Q8_0,
+                            WeightFormat::Q3_K, WeightFormat::Q4_K, WeightFormat::Q6_K}) {
+    BlockGrid rows(format, n, k, importance, like), columns(format, n, k, importance, like);
+    expect_both_ways_equal(rows, columns, n, k, std::string(quant::name(format)));
   }
 }
 

@@ -1,6 +1,7 @@
 // Importances against a plain computation in f64, and what happens to columns that are never used.
 #include "slmi/calib/importance.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include "../model/reference.h"

@@ -2,6 +2,7 @@
 //
 //   logits_dump MODEL IDS.json OUT.f32        IDS.json: [[1, 2, 3], ...]; OUT: rows one after another, [T, V] each
 //   logits_dump MODEL NAME.weight OUT.f32     OUT: that matrix, [N, K]
+#include <ATen/ATen.h>
 #include <fstream>
 #include <iostream>
 

@@ -48,8 +48,9 @@ TEST_F(QuantizeFailure, AFlagOfAnotherFormIsRefusedAndNothingIsWritten) {
       {"--nf4", "--adapter-only", "--adapter-only belongs to --gguf, not to --nf4"},
       {"--gguf", "--group-size 128", "--group-size belongs to --gptq, not to --gguf"},
       {"--gguf", "--no-act-order", "--no-act-order belongs to --gptq, not to --gguf"},
-      {"--gguf", "--max-damp 0.5", "--max-damp belongs to --gptq, not to --gguf"},
-      {"--gguf", "--calibration-tokens 256", "--calibration-tokens belongs to --gptq, not to --gguf"},
+      {"--nf4", "--max-damp 0.5", "--max-damp belongs to --gguf or --gptq, not to --nf4"},
+      {"--nf4", "--calibration-tokens 256", "--calibration-tokens belongs to --gguf or --gptq, not to --nf4"},
+      {"--gptq", "--rounding nearest", "--rounding belongs to --gguf, not to --gptq"},
       {"--gguf", "--max-shard-gb 1", "--max-shard-gb belongs to --gptq or --nf4, not to --gguf"},
       {"--gguf --adapter-only", "--type F16", "--type has no meaning with --adapter-only"},
       {"--gguf --adapter-only", "--val rows.jsonl", "--val has no meaning with --adapter-only"},
@@ -62,9 +63,9 @@ TEST_F(QuantizeFailure, AFlagOfAnotherFormIsRefusedAndNothingIsWritten) {
     EXPECT_THAT(got.err, HasSubstr(says)) << form << " " << flag;
     EXPECT_FALSE(fs::exists(dir_ / "m.gguf"));
   }
-  const Outcome both = run("slmi quantize --gguf --damp 0.1 --double-quant --model base --out m.gguf", dir_.path());
-  EXPECT_THAT(both.err, HasSubstr("--damp belongs to --gptq"));
-  EXPECT_THAT(both.err, HasSubstr("--double-quant belongs to --nf4"));
+  const Outcome both = run("slmi quantize --nf4 --damp 0.1 --type F16 --model base --out m.gguf", dir_.path());
+  EXPECT_THAT(both.err, HasSubstr("--damp belongs to --gguf or --gptq"));
+  EXPECT_THAT(both.err, HasSubstr("--type belongs to --gguf, not to --nf4"));
 }
 
 TEST_F(QuantizeFailure, CalibrationThatNoTypeUsesIsRefused) {
@@ -75,10 +76,10 @@ TEST_F(QuantizeFailure, CalibrationThatNoTypeUsesIsRefused) {
   EXPECT_FALSE(fs::exists(dir_ / "m.gguf"));
   const Outcome mixed = run(command + "--tensor-type ffn_up=Q4_0", dir_.path());
   EXPECT_EQ(mixed.code, 0) << mixed.err;
-  EXPECT_THAT(mixed.out, HasSubstr("calibrated on 20 rows"));
+  EXPECT_THAT(mixed.out, HasSubstr("calibrating on 20 rows"));
   const Outcome without = run("slmi quantize --gguf --type Q4_0 --model model --out m.gguf", dir_.path());
   EXPECT_EQ(without.code, 0) << without.err;
-  EXPECT_THAT(without.out, HasSubstr("not calibrated: errors of all inputs count the same"));
+  EXPECT_THAT(without.out, HasSubstr("not calibrated: weights are rounded to their nearest value"));
 }
 
 TEST_F(QuantizeFailure, UnknownTypesAreNamed) {
@@ -144,7 +145,9 @@ TEST_F(QuantizeFailure, WeightsAndInputsThatAreNoNumbersNameTheirPlace) {
           {"layer 1, q_proj/k_proj/v_proj: its weights hold NaN"});
   refused("--gptq --calibration rows.jsonl --model loud --out q2",
           {"layer 1, q_proj/k_proj/v_proj: its calibration inputs hold NaN", "--compute"});
-  refused("--gguf --type Q4_0 --calibration rows.jsonl --model loud --out m.gguf", {"the inputs of model.layers.1."});
+  const std::string gguf = "--gguf --type Q4_0 --calibration rows.jsonl --model loud --out m.gguf";
+  refused(gguf, {"layer 1, q_proj/k_proj/v_proj: its calibration inputs hold NaN"});
+  refused(gguf + " --rounding nearest", {"the inputs of model.layers.1."});
   for (const char* out : {"m.gguf", "n", "q/config.json", "q2/config.json"})
     EXPECT_FALSE(fs::exists(dir_ / out)) << out;
 }

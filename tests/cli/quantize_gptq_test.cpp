@@ -2,6 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "slmi/formats/gguf.h"
 #include "slmi/quant/nf4.h"
 #include "support.h"
 
@@ -49,6 +52,40 @@ TEST_F(QuantizeGptq, MakesAModelThatAnswersAndThatInspectKnows) {
   EXPECT_THAT(seen.out, HasSubstr("group_size"));
   const Outcome answer = run("slmi predict --threads 1 --model q --max-new-tokens 4 'play a song'", dir_.path());
   EXPECT_EQ(answer.code, 0) << answer.err;
+}
+
+/// Blocks of a GGUF file are chosen by GPTQ too, unless the user would rather have them at once.
+TEST_F(QuantizeGptq, GgufBlocksAreRoundedByGptqWhereThereAreRows) {
+  const auto make = [&](const std::string& out, const std::string& more) {
+    const Outcome got = run(fmt::format("slmi quantize --gguf --type Q4_0 --threads 1 --compute f32 --model model "
+                                        "--calibration rows.jsonl --out {}.gguf {}",
+                                        out, more),
+                            dir_.path());
+    EXPECT_EQ(got.code, 0) << got.err;
+    return got;
+  };
+  const Outcome gptq = make("a", "");
+  EXPECT_THAT(gptq.out, HasSubstr("calibrating on 20 rows"));
+  EXPECT_THAT(gptq.out, HasSubstr("relative error of their outputs: mean"));
+  EXPECT_THAT(gptq.out, HasSubstr("peak memory: "));
+  const Json report = read_json_file((dir_ / "a.report.json").string());
+  EXPECT_EQ(report.at("rounding"), "gptq");
+  EXPECT_EQ(report.at("modules").size(), 14u);
+  EXPECT_EQ(report.at("calibration_hash").get<std::string>().size(), 64u);
+  make("again", "");
+  EXPECT_EQ(read_text(dir_ / "again.gguf").size(), read_text(dir_ / "a.gguf").size());
+  const Outcome nearest = make("b", "--rounding nearest");
+  EXPECT_THAT(nearest.out, ::testing::Not(HasSubstr("relative error of their outputs")));
+  EXPECT_EQ(read_json_file((dir_ / "b.report.json").string()).at("rounding"), "nearest");
+  const formats::GgufFile a = formats::GgufFile::open(dir_ / "a.gguf"), b = formats::GgufFile::open(dir_ / "b.gguf");
+  EXPECT_THAT(std::string(a.value("slmi.provenance").as_string()), HasSubstr("Q4_0; gptq, drift alpha 0.5"));
+  int64_t other = 0;
+  for (const auto& [name, tensor] : a.tensors()) {
+    const auto& same = b.tensor(name);
+    EXPECT_EQ(tensor.format, same.format) << name;
+    other += std::ranges::equal(tensor.bytes, same.bytes) ? 0 : 1;
+  }
+  EXPECT_EQ(other, 14);
 }
 
 TEST_F(QuantizeGptq, SaysWhatItLostOnTheRowsThatBothAnswer) {

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <sstream>
@@ -296,18 +297,23 @@ TEST_F(Quantize, TheDefaultIsTheQ4KMMixAndOverridesHold) {
   EXPECT_EQ(quantize("--model wide --tensor-type ffn_up").code, 2);
 }
 
-TEST_F(Quantize, CalibrationRowsChangeWhichErrorsCount) {
+TEST_F(Quantize, CalibrationRowsChangeTheCodes) {
   write_wide(dir_ / "wide");
   ASSERT_NO_FATAL_FAILURE(make("--model wide"));
   const auto plain = values_of(*made_, "model.layers.0.mlp.up_proj.weight");
   const auto embedding = values_of(*made_, "model.embed_tokens.weight");
-  const Outcome got = quantize("--model wide --calibration rows.jsonl --compute f32");
-  ASSERT_EQ(got.code, 0) << got.err;
-  EXPECT_THAT(got.out, HasSubstr("calibrated on 3 rows"));
-  made_ = open("made.gguf");
-  EXPECT_NE(values_of(*made_, "model.layers.0.mlp.up_proj.weight"), plain);
-  EXPECT_EQ(values_of(*made_, "model.embed_tokens.weight"), embedding) << "no input to weigh it by";
-  EXPECT_EQ(formats::read_provenance(file())->calibration_hash.size(), 64u);
+  std::vector<std::vector<float>> made{plain};
+  for (const char* rounding : {"nearest", "gptq"}) {
+    const Outcome got =
+        quantize(std::string("--model wide --calibration rows.jsonl --compute f32 --rounding ") + rounding);
+    ASSERT_EQ(got.code, 0) << got.err;
+    EXPECT_THAT(got.out, HasSubstr("calibrating on 3 rows"));
+    made_ = open("made.gguf");
+    made.push_back(values_of(*made_, "model.layers.0.mlp.up_proj.weight"));
+    EXPECT_EQ(std::ranges::count(made, made.back()), 1) << rounding;
+    EXPECT_EQ(values_of(*made_, "model.embed_tokens.weight"), embedding) << "no input to weigh it by";
+    EXPECT_EQ(formats::read_provenance(file())->calibration_hash.size(), 64u);
+  }
   ASSERT_NO_FATAL_FAILURE(make("--model wide --calibration rows.jsonl --calibration-rows 0"));
   EXPECT_EQ(values_of(*made_, "model.layers.0.mlp.up_proj.weight"), plain);
 }

@@ -2,39 +2,23 @@
 #pragma once
 
 #include <filesystem>
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "slmi/base/json.h"
 #include "slmi/calib/calibration_rows.h"
 #include "slmi/calib/gptq_solver.h"
+#include "slmi/calib/layer_options.h"
 #include "slmi/calib/weight_source.h"
 #include "slmi/formats/provenance.h"
 #include "slmi/model/open.h"
 
 namespace slmi::calib {
 
-/// One matrix in the table of errors. Errors are relative: the energy of the difference of the outputs over that of the
-/// outputs, sqrt(sum e H e^T / sum w H w^T).
-struct ModuleReport {
-  int64_t layer = 0;
-  std::string module;  // "q_proj"
-  int64_t n = 0, k = 0;
-  double error = 0, nearest_error = 0;  // of GPTQ, and of round-to-nearest
-  double damp = 0;
-  int64_t damp_raises = 0, dead_inputs = 0;
-};
-
-struct QuantizeOptions {
+struct QuantizeOptions : LayerOptions {
   GptqOptions gptq;
-  ops::Compute compute = ops::Compute::F32;  // of the forward pass
-  at::Device device = at::kCPU;
-  int64_t keep_bytes = int64_t{1} << 30;  // activations of an ffn that are kept rather than computed twice
   uint64_t max_shard_bytes = 5'000'000'000;
-  std::string tokenizer;                                      // as OpenOptions: "": the base's
-  std::function<void(int64_t done, int64_t total)> progress;  // groups of matrices, four a layer; may be empty
-  std::function<void(const ModuleReport&)> on_module;         // may be empty
+  std::string tokenizer;  // as OpenOptions: "": the base's
 };
 
 struct QuantizeResult {

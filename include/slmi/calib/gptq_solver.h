@@ -1,7 +1,7 @@
 // GPTQ for one matrix: codes that keep the product with the calibration inputs, column by column.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <string>
 #include <vector>
@@ -18,9 +18,8 @@ enum class ColumnOrder {
   GroupAware,  // groups by their largest diagonal, columns inside a group by theirs; groups stay where they are
 };             // GroupAware: Gafni et al. 2025, arXiv:2505.14638
 
-struct GptqOptions {
-  int64_t group_size = 128;  // G, divides K; -1: one group a row
-  ColumnOrder order = ColumnOrder::GroupAware;
+/// What every grid's solver is told.
+struct SolverOptions {
   double damp = 0.05;       // added to the diagonal, as a share of its mean
   double damp_step = 0.01;  // added to that share at each failure of the factorization
   double max_damp = 0.5;
@@ -30,14 +29,23 @@ struct GptqOptions {
   double drift_alpha = 0.0;
 };
 
-struct GptqResult {
-  quant::GptqCodes codes;              // symmetric: every zero is 8; scales are f16 numbers
+struct GptqOptions : SolverOptions {
+  int64_t group_size = 128;  // G, divides K; -1: one group a row
+  ColumnOrder order = ColumnOrder::GroupAware;
+};
+
+/// How a solver fared.
+struct SolverReport {
   std::vector<double> errors;          // [N] e H e^T of each row, e = what is stored minus the (moved) weight
   std::vector<double> nearest_errors;  // [N] the same for round-to-nearest with scales by the same rule
   std::vector<double> energies;        // [N] w H w^T
   double damp = 0;                     // the share that was used
   int64_t damp_raises = 0;             // how often the factorization failed before
   int64_t dead_inputs = 0;             // columns whose inputs were always 0; their weights become 0
+};
+
+struct GptqResult : SolverReport {
+  quant::GptqCodes codes;  // symmetric: every zero is 8; scales are f16 numbers
 };
 
 /// Quantizes [N, K] rows that share an input with GPTQ (Frantar et al. 2022, arXiv:2210.17323, algorithm 1): blocks of

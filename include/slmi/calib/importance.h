@@ -2,7 +2,7 @@
 // matrix), for quantizers that weigh their errors.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <functional>
 #include <map>

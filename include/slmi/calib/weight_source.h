@@ -1,7 +1,7 @@
 // Weights to quantize, whatever they are made of.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <functional>
 #include <string>

@@ -27,8 +27,24 @@ struct GgufExportOptions {
   /// How much each input column of a matrix (by Hugging Face's name) counts, f32 [K]; empty: all the same. May be
   /// unset.
   std::function<std::span<const float>(const std::string& hf_name)> importance = {};
-  std::string calibration_hash = {};  // of the rows that the importances come from
+  std::string calibration_hash = {};  // of the rows that the importances or the blocks come from
+  /// Matrices that are quantized already (by Hugging Face's name and in its row order; empty: not this one), in the
+  /// format that plan_gguf gives. May be unset.
+  std::function<std::span<const std::byte>(const std::string& hf_name)> blocks = {};
+  std::string rounding = {};  // how those came about, for the provenance
 };
+
+/// What a tensor of the model becomes in the file.
+struct PlannedTensor {
+  std::string hf_name, gguf_name;
+  formats::Shape shape;
+  quant::WeightFormat format = quant::WeightFormat::F32;
+  bool copied = false;  // no adapter changes it, and it is stored in this format already
+};
+
+/// The tensors of export_gguf with these options, in the file's order.
+std::vector<PlannedTensor> plan_gguf(const ModelFiles& files, const MergedWeights& weights,
+                                     const GgufExportOptions& options);
 
 struct GgufExportResult {
   int64_t tensors = 0;

@@ -1,0 +1,148 @@
+// Steps of GPTQ's groups and of GGUF's blocks; see the header.
+#include "row_grid.h"
+
+#include <ATen/ATen.h>
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "slmi/base/error.h"
+#include "slmi/base/half.h"
+#include "slmi/ops/tensor.h"
+#include "slmi/quant/gptq_packing.h"
+
+namespace slmi::calib {
+namespace {
+
+constexpr float kLevels = 15.0F;
+constexpr float kZero = quant::kGptqSymmetricZero;
+constexpr float kLargestF16 = 65504.0F;
+constexpr float kSmallestF16 = 0x1p-24F;
+
+constexpr float kNoStep = 1e-30F;  // of weights that have a base alone: what their codes say is below f32's reach
+constexpr float kLargestWeight = 32768.0F;  // of the block quantizers
+constexpr int64_t kRowsAtOnce = 16;         // their searches work on as many blocks
+constexpr int64_t kMaxShared = 16;          // steps in a block
+
+at::Tensor scales_of(const at::Tensor& weights) {
+  at::Tensor largest = weights.abs().amax(1);
+  largest = at::where(largest == 0, at::ones_like(largest), largest);
+  return (largest * 2 / kLevels).clamp_(kSmallestF16, kLargestF16).to(at::kHalf).to(at::kFloat);
+}
+
+}  // namespace
+
+float scale_of(const float* weights, int64_t count) {
+  float largest = 0.0F;
+  for (int64_t i = 0; i < count; ++i) largest = std::max(largest, std::fabs(weights[i]));
+  if (largest == 0.0F) largest = 1.0F;
+  return f16_to_f32(f32_to_f16(std::clamp(largest * 2.0F / kLevels, kSmallestF16, kLargestF16)));
+}
+
+GptqGrid::GptqGrid(int64_t n, int64_t k, int64_t group_size, const at::Tensor& like) {
+  width = shared = group_size;
+  zero = kZero;
+  max_code = kLevels;
+  steps = at::empty({n, k / group_size}, like.options());
+}
+
+void GptqGrid::choose(const float* w, int64_t stride, int64_t first, int64_t last, int64_t column) {
+  const int64_t groups = steps.size(1);
+  for (int64_t row = first; row < last; ++row)
+    steps.data_ptr<float>()[row * groups + column / width] = scale_of(w + (row - first) * stride, width);
+}
+
+void GptqGrid::choose(const at::Tensor& w, int64_t column) {
+  steps.select(1, column / width).copy_(scales_of(w));
+}
+
+at::Tensor round_to_nearest(const at::Tensor& weight, int64_t group_size) {
+  const int64_t n = weight.size(0), groups = weight.size(1) / group_size;
+  const at::Tensor w = weight.reshape({n * groups, group_size});
+  const at::Tensor scale = scales_of(w).unsqueeze(1);
+  const at::Tensor code = (w / scale).round_().add_(kZero).clamp_(0, kLevels);
+  return ((code - kZero) * scale).view({n, weight.size(1)});
+}
+
+BlockGrid::BlockGrid(quant::WeightFormat format, int64_t n, int64_t k, const std::vector<float>& importance,
+                     const at::Tensor& like)
+    : format_(format), n_(n), k_(k), row_bytes_(quant::row_bytes(format, k)), importance_(importance) {
+  const auto grid = quant::code_grid(format);
+  require(grid.has_value(), ErrorKind::Internal, "{} has no codes to choose", quant::name(format));
+  width = grid->block;
+  shared = grid->shared;
+  zero = static_cast<float>(grid->zero);
+  max_code = static_cast<float>(grid->max_code);
+  block_bytes_ = quant::row_bytes(format, width);
+  steps = at::empty({n, k / shared}, like.options());
+  if (grid->has_base) bases = at::empty_like(steps);
+  blocks_.resize(static_cast<size_t>(n * row_bytes_));
+}
+
+std::byte* BlockGrid::block_at(int64_t row, int64_t column) {
+  return blocks_.data() + row * row_bytes_ + column / width * block_bytes_;
+}
+
+/// steps, bases: [last - first, width / shared].
+void BlockGrid::choose_into(float* row_steps, float* row_bases, const float* w, int64_t stride, int64_t first,
+                            int64_t last, int64_t column) {
+  const int64_t num_steps = width / shared;
+  std::vector<float> x(static_cast<size_t>(kRowsAtOnce * width)), importance(x.size());
+  std::vector<std::byte> packed(static_cast<size_t>(kRowsAtOnce * block_bytes_));
+  for (int64_t j = 0; j < kRowsAtOnce; ++j)
+    std::copy_n(importance_.begin() + column, width, importance.begin() + j * width);
+  for (int64_t begin = first; begin < last; begin += kRowsAtOnce) {
+    const int64_t count = std::min(kRowsAtOnce, last - begin);
+    for (int64_t j = 0; j < count; ++j)
+      std::transform(w + (begin - first + j) * stride, w + (begin - first + j) * stride + width, x.begin() + j * width,
+                     [](float value) { return std::clamp(value, -kLargestWeight, kLargestWeight); });
+    quant::quantize_blocks(format_, x.data(), importance.data(), count, packed.data());
+    for (int64_t j = 0; j < count; ++j) {
+      const std::byte* block = packed.data() + j * block_bytes_;
+      std::copy_n(block, block_bytes_, block_at(begin + j, column));
+      float* to = row_steps + (begin - first + j) * num_steps;
+      quant::read_grid(format_, block, to, row_bases == nullptr ? nullptr : row_bases + (to - row_steps));
+      std::replace(to, to + num_steps, 0.0F, kNoStep);
+    }
+  }
+}
+
+void BlockGrid::choose(const float* w, int64_t stride, int64_t first, int64_t last, int64_t column) {
+  const int64_t num_steps = width / shared, all = steps.size(1);
+  std::array<float, kRowsAtOnce * kMaxShared> row_steps, row_bases;
+  for (int64_t begin = first; begin < last; begin += kRowsAtOnce) {
+    const int64_t end = std::min(last, begin + kRowsAtOnce);
+    choose_into(row_steps.data(), bases.defined() ? row_bases.data() : nullptr, w + (begin - first) * stride, stride,
+                begin, end, column);
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t to = row * all + column / shared, from = (row - begin) * num_steps;
+      std::copy_n(row_steps.data() + from, num_steps, steps.data_ptr<float>() + to);
+      if (bases.defined()) std::copy_n(row_bases.data() + from, num_steps, bases.data_ptr<float>() + to);
+    }
+  }
+}
+
+void BlockGrid::choose(const at::Tensor& w, int64_t column) {
+  const int64_t num_steps = width / shared;
+  const at::Tensor weight = w.cpu().contiguous(), chosen = at::empty({n_, num_steps}, weight.options()),
+                   base = at::empty_like(chosen);
+  ops::parallel(n_, kRowsAtOnce, [&](int64_t first, int64_t last) {
+    choose_into(chosen.data_ptr<float>() + first * num_steps,
+                bases.defined() ? base.data_ptr<float>() + first * num_steps : nullptr,
+                weight.const_data_ptr<float>() + first * width, width, first, last, column);
+  });
+  steps.narrow(1, column / shared, num_steps).copy_(chosen);
+  if (bases.defined()) bases.narrow(1, column / shared, num_steps).copy_(base);
+}
+
+std::vector<std::byte> BlockGrid::blocks(const at::Tensor& codes) && {
+  const at::Tensor on_cpu = codes.cpu().contiguous();
+  ops::parallel(n_, kRowsAtOnce, [&](int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; ++row)
+      for (int64_t column = 0; column < k_; column += width)
+        quant::store_codes(format_, on_cpu.const_data_ptr<uint8_t>() + row * k_ + column, block_at(row, column));
+  });
+  return std::move(blocks_);
+}
+
+}  // namespace slmi::calib
