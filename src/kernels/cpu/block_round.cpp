@@ -13,8 +13,9 @@ float reciprocal(float d) {
   return d != 0.0f ? 1.0f / d : 0.0f;
 }
 
+/// What no int holds becomes 0, as the vectors' conversions give it (the lowest int, clamped).
 uint8_t clamp_code(float value, int max) {
-  const int code = static_cast<int>(value);
+  const int code = std::fabs(value) < 0x1p31f ? static_cast<int>(value) : 0;
   return static_cast<uint8_t>(code < 0 ? 0 : code > max ? max : code);
 }
 
