@@ -2,7 +2,8 @@
 #include "slmi/calib/block_model.h"
 
 #include <ATen/ATen.h>
-#include <memory>
+#include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "layer_quantizer.h"
@@ -17,47 +18,45 @@ using quant::WeightFormat;
 /// Collects the blocks of all groups.
 class BlockGroups final : public GroupSolver {
  public:
-  BlockGroups(const std::function<WeightFormat(const std::string&)>& format_of,
-              const std::function<bool(const std::string&)>& stays, const BlockModelOptions& options)
-      : format_of_(format_of), stays_(stays), options_(options) {}
+  BlockGroups(const FormatOf& format_of, const BlockModelOptions& options) : format_of_(format_of), options_(options) {}
 
   Solved solve(const std::vector<std::string>& paths, const std::vector<at::Tensor>& weights, InputStatistics inputs,
                const std::string& name) override {
+    Solved out;
     std::vector<size_t> solved;  // those that have codes to choose
     std::vector<BlockRows> rows;
     std::vector<at::Tensor> parts;
     for (size_t i = 0; i < paths.size(); ++i) {
-      const std::string tensor = paths[i] + ".weight";
-      if (stays_(tensor) || !quant::code_grid(format_of_(tensor))) continue;
-      solved.push_back(i);
-      rows.push_back({weights[i].size(0), format_of_(tensor)});
-      parts.push_back(weights[i]);
+      const auto format = format_of_(paths[i] + ".weight");
+      if (format && quant::code_grid(*format)) {
+        solved.push_back(i);
+        rows.push_back({weights[i].size(0), *format});
+        parts.push_back(weights[i]);
+        out.matrices.emplace_back();
+      } else {
+        const auto values = ops::PackedMatrix::from_values(paths[i] + ".weight", weights[i].cpu());
+        out.matrices.push_back(format ? values.converted_to(*format) : values);
+      }
     }
     BlockResult result;
     if (!solved.empty())
       result =
           block_quantize(parts.size() == 1 ? parts[0] : at::cat(parts), std::move(inputs), rows, options_.solver, name);
-    Solved out;
-    size_t next = 0, row = 0;
-    for (size_t i = 0; i < paths.size(); ++i) {
-      const std::string tensor = paths[i] + ".weight";
-      const auto n = static_cast<size_t>(weights[i].size(0));
-      if (next < solved.size() && solved[next] == i) {
-        auto& blocks = blocks_[tensor] = std::move(result.blocks[next]);
-        out.matrices.push_back(matrix_of(tensor, rows[next].format, weights[i], blocks));
-        append(out.report, result, row, n);
-        row += n;
-        ++next;
-      } else {
-        auto values = ops::PackedMatrix::from_values(tensor, weights[i].cpu());
-        out.matrices.push_back(stays_(tensor) ? values : values.converted_to(format_of_(tensor)));
-        for (auto* zeros : {&out.report.errors, &out.report.nearest_errors, &out.report.energies})
-          zeros->insert(zeros->end(), n, 0.0);
-      }
+    for (size_t j = 0; j < solved.size(); ++j) {
+      const std::string tensor = paths[solved[j]] + ".weight";
+      auto& blocks = blocks_[tensor] = std::move(result.blocks[j]);
+      out.matrices[solved[j]] = matrix_of(tensor, rows[j].format, parts[j], blocks);
     }
-    out.report.damp = result.damp;
-    out.report.damp_raises = result.damp_raises;
-    out.report.dead_inputs = result.dead_inputs;
+    // Rows that nothing was chosen for have no error.
+    for (size_t i = 0; i < paths.size(); ++i) {
+      const auto n = static_cast<size_t>(weights[i].size(0));
+      if (std::ranges::count(solved, i) > 0) continue;
+      const auto before = std::accumulate(weights.begin(), weights.begin() + static_cast<int64_t>(i), int64_t{0},
+                                          [](int64_t sum, const at::Tensor& w) { return sum + w.size(0); });
+      for (auto* values : {&result.errors, &result.nearest_errors, &result.energies})
+        values->insert(values->begin() + before, n, 0.0);
+    }
+    out.report = std::move(result);
     return out;
   }
 
@@ -75,17 +74,8 @@ class BlockGroups final : public GroupSolver {
     auto out = ops::PackedMatrix::from_stored(std::move(stored));
     return options_.device.is_cpu() ? out : out.converted_to(ops::weight_format(options_.compute));
   }
-  static void append(SolverReport& to, const SolverReport& from, size_t row, size_t n) {
-    const auto part = [&](std::vector<double>& out, const std::vector<double>& in) {
-      out.insert(out.end(), in.begin() + static_cast<int64_t>(row), in.begin() + static_cast<int64_t>(row + n));
-    };
-    part(to.errors, from.errors);
-    part(to.nearest_errors, from.nearest_errors);
-    part(to.energies, from.energies);
-  }
 
-  const std::function<WeightFormat(const std::string&)>& format_of_;
-  const std::function<bool(const std::string&)>& stays_;
+  const FormatOf& format_of_;
   const BlockModelOptions& options_;
   std::map<std::string, std::vector<std::byte>> blocks_;
 };
@@ -93,20 +83,9 @@ class BlockGroups final : public GroupSolver {
 }  // namespace
 
 BlockModel quantize_blocks(const formats::Checkpoint& checkpoint, const WeightSource& weights,
-                           const CalibrationRows& rows,
-                           const std::function<WeightFormat(const std::string& name)>& format_of,
-                           const std::function<bool(const std::string& name)>& stays,
-                           const BlockModelOptions& options) {
-  model::LoadOptions load;
-  load.base_format = model::BaseFormat::F16;  // the embedding
-  load.policy.compute = options.compute;
-  load.device = options.device;
-  load.residency = ops::Residency::Transient;
-  load.block_weights = model::BlockWeights::Absent;
-  BlockGroups solver(format_of, stays, options);
-  LayerQuantizer quantizer(
-      model::Llama::load(checkpoint, load), weights, rows, options,
-      options.solver.drift_alpha > 0 ? LayerQuantizer::Drift::Measured : LayerQuantizer::Drift::Ignored, solver);
+                           const CalibrationRows& rows, const FormatOf& format_of, const BlockModelOptions& options) {
+  BlockGroups solver(format_of, options);
+  LayerQuantizer quantizer(checkpoint, weights, rows, options, options.solver, solver);
   BlockModel out;
   const int64_t num_layers = checkpoint.config().num_layers;
   int64_t done = 0;

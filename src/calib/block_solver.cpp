@@ -8,21 +8,12 @@
 
 #include "columns.h"
 #include "slmi/base/error.h"
+#include "slmi/calib/importance.h"
 #include "slmi/quant/gguf_codec.h"
 #include "solver.h"
 
 namespace slmi::calib {
 namespace {
-
-// Of an input that was always 0, as a share of the mean: as in Importances, too little to matter, enough to be kept.
-constexpr double kLeastShare = 1e-6;
-
-/// Mean squares of the inputs, f32 [K].
-std::vector<float> importance_of(const at::Tensor& hessian) {
-  const at::Tensor squares = hessian.diagonal().to(at::kCPU, at::kDouble) / 2;
-  const at::Tensor values = squares.clamp_min(kLeastShare * squares.mean().item<double>()).to(at::kFloat).contiguous();
-  return {values.const_data_ptr<float>(), values.const_data_ptr<float>() + values.numel()};
-}
 
 at::Tensor values_of(quant::WeightFormat format, std::span<const std::byte> blocks, int64_t n, int64_t k) {
   at::Tensor out = at::empty({n, k}, at::kFloat);
@@ -31,13 +22,12 @@ at::Tensor values_of(quant::WeightFormat format, std::span<const std::byte> bloc
 }
 
 void check_rows(const at::Tensor& weight, std::span<const BlockRows> rows, const std::string& name) {
-  constexpr double kLargest = 32768;  // of the block quantizers' searches
   int64_t n = 0;
   for (const auto& part : rows) n += part.n;
   require(n == weight.size(0), ErrorKind::Internal, "{}: formats for {} rows of {}", name, n, weight.size(0));
   const auto largest = weight.abs().max().item<double>();
-  require(!(largest > kLargest), ErrorKind::Numeric, "{}: it holds {:g}; blocks hold at most {:g} in magnitude", name,
-          largest, kLargest);
+  require(!(largest > quant::kLargestSearched), ErrorKind::Numeric,
+          "{}: it holds {:g}; blocks hold at most {:g} in magnitude", name, largest, quant::kLargestSearched);
 }
 
 }  // namespace
@@ -46,7 +36,7 @@ BlockResult block_quantize(const at::Tensor& weight, InputStatistics inputs, std
                            const SolverOptions& options, const std::string& name) {
   const int64_t n = weight.size(0), k = weight.size(1);
   check_rows(weight, rows, name);
-  const std::vector<float> importance = importance_of(inputs.hessian);
+  const std::vector<float> importance = importances_of(inputs.hessian.diagonal() / 2);
   BlockResult result;
   const Problem problem = prepare(
       weight, std::move(inputs), options, name,

@@ -173,16 +173,8 @@ QuantizeResult quantize_model(const model::ModelFiles& files, const WeightSource
   const Json job = job_of(files, rows, provenance, options);
   const Unfinished unfinished(out, job);
 
-  model::LoadOptions load;
-  load.base_format = model::BaseFormat::F16;  // the embedding as it is written
-  load.policy.compute = options.compute;
-  load.device = options.device;
-  load.residency = ops::Residency::Transient;
-  load.block_weights = model::BlockWeights::Absent;
   GptqGroups solver(options.gptq);
-  LayerQuantizer quantizer(
-      model::Llama::load(checkpoint, load), weights, rows, options,
-      options.gptq.drift_alpha > 0 ? LayerQuantizer::Drift::Measured : LayerQuantizer::Drift::Ignored, solver);
+  LayerQuantizer quantizer(checkpoint, weights, rows, options, options.gptq, solver);
   QuantizeResult result;
   std::vector<FinishedLayer> layers;
   const int64_t num_layers = checkpoint.config().num_layers;

@@ -27,13 +27,17 @@ std::string tensor_name(int64_t layer, const std::string& module) {
 
 std::vector<float> means(const at::Tensor& sums, int64_t tokens, const std::string& name) {
   require(at::isfinite(sums).all().item<bool>(), ErrorKind::Numeric, "the inputs of {} are not finite", name);
-  const at::Tensor mean = sums / static_cast<double>(tokens);
-  const double least = kLeastShare * mean.mean().item<double>();
-  const at::Tensor values = mean.clamp_min(least).to(at::kFloat).contiguous();
-  return {values.data_ptr<float>(), values.data_ptr<float>() + values.numel()};
+  return importances_of(sums / static_cast<double>(tokens));
 }
 
 }  // namespace
+
+std::vector<float> importances_of(const at::Tensor& mean_squares) {
+  const at::Tensor mean = mean_squares.to(at::kCPU, at::kDouble);
+  const double least = kLeastShare * mean.mean().item<double>();
+  const at::Tensor values = mean.clamp_min(least).to(at::kFloat).contiguous();
+  return {values.const_data_ptr<float>(), values.const_data_ptr<float>() + values.numel()};
+}
 
 Importances Importances::measure(model::Llama& llama, const CalibrationRows& rows,
                                  const std::function<void(int64_t, int64_t)>& progress) {

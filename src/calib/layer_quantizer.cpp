@@ -35,6 +35,16 @@ double relative(const std::vector<double>& errors, const std::vector<double>& en
   return energy > 0 ? std::sqrt(std::max(0.0, sum(errors)) / energy) : 0.0;
 }
 
+std::shared_ptr<model::Llama> load_without_layers(const formats::Checkpoint& checkpoint, const LayerOptions& options) {
+  model::LoadOptions load;
+  load.base_format = model::BaseFormat::F16;  // as GPTQ's directories hold the embedding
+  load.policy.compute = options.compute;
+  load.device = options.device;
+  load.residency = ops::Residency::Transient;
+  load.block_weights = model::BlockWeights::Absent;
+  return model::Llama::load(checkpoint, load);
+}
+
 }  // namespace
 
 const SiteGroup& site_group(GroupKind kind) {
@@ -49,17 +59,21 @@ std::string module_path(int64_t layer, GroupKind kind, const std::string& module
   return fmt::format("model.layers.{}.{}.{}", layer, site_group(kind).parent, module);
 }
 
-LayerQuantizer::LayerQuantizer(std::shared_ptr<model::Llama> llama, const WeightSource& weights,
-                               const CalibrationRows& rows, const LayerOptions& options, Drift drift,
-                               GroupSolver& solver)
-    : llama_(std::move(llama)), weights_(weights), rows_(rows), options_(options), solver_(solver) {
+LayerQuantizer::LayerQuantizer(const formats::Checkpoint& checkpoint, const WeightSource& weights,
+                               const CalibrationRows& rows, const LayerOptions& options,
+                               const SolverOptions& solver_options, GroupSolver& solver)
+    : llama_(load_without_layers(checkpoint, options)),
+      weights_(weights),
+      rows_(rows),
+      options_(options),
+      solver_(solver) {
   int64_t positions = 0;
   for (const auto& batch : rows.batches) {
     hidden_.push_back(llama_->embed(batch.tokens));
     positions = std::max(positions, batch.num_positions);
   }
   llama_->reserve_positions(positions);
-  if (drift == Drift::Measured) reference_.emplace(*llama_, hidden_.size());
+  if (solver_options.drift_alpha > 0) reference_.emplace(*llama_, hidden_.size());
 }
 
 /// body(index of a batch, what a pass over it is given).

@@ -48,10 +48,9 @@ class GroupSolver {
 /// those of the unquantized model too.
 class LayerQuantizer {
  public:
-  enum class Drift { Ignored, Measured };
-  /// Embeds all tokens. All but `llama` must outlive this.
-  LayerQuantizer(std::shared_ptr<model::Llama> llama, const WeightSource& weights, const CalibrationRows& rows,
-                 const LayerOptions& options, Drift drift, GroupSolver& solver);
+  /// Loads all but the layers (the embedding as f16) and embeds all tokens. Everything given must outlive this.
+  LayerQuantizer(const formats::Checkpoint& checkpoint, const WeightSource& weights, const CalibrationRows& rows,
+                 const LayerOptions& options, const SolverOptions& solver_options, GroupSolver& solver);
 
   /// Layers come in order, each by one of these two. `group_done` is called four times.
   std::vector<ModuleReport> quantize(int64_t layer, const std::function<void()>& group_done);

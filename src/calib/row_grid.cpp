@@ -3,12 +3,12 @@
 
 #include <ATen/ATen.h>
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include "slmi/base/error.h"
 #include "slmi/base/half.h"
 #include "slmi/ops/tensor.h"
+#include "slmi/quant/gguf_codec.h"
 #include "slmi/quant/gptq_packing.h"
 
 namespace slmi::calib {
@@ -19,10 +19,8 @@ constexpr float kZero = quant::kGptqSymmetricZero;
 constexpr float kLargestF16 = 65504.0F;
 constexpr float kSmallestF16 = 0x1p-24F;
 
-constexpr float kNoStep = 1e-30F;  // of weights that have a base alone: what their codes say is below f32's reach
-constexpr float kLargestWeight = 32768.0F;  // of the block quantizers
-constexpr int64_t kRowsAtOnce = 16;         // their searches work on as many blocks
-constexpr int64_t kMaxShared = 16;          // steps in a block
+constexpr float kNoStep = 1e-30F;    // of weights that have a base alone: what their codes say is below f32's reach
+constexpr int64_t kRowsAtOnce = 16;  // their searches work on as many blocks
 
 at::Tensor scales_of(const at::Tensor& weights) {
   at::Tensor largest = weights.abs().amax(1);
@@ -83,9 +81,12 @@ std::byte* BlockGrid::block_at(int64_t row, int64_t column) {
   return blocks_.data() + row * row_bytes_ + column / width * block_bytes_;
 }
 
-/// steps, bases: [last - first, width / shared].
-void BlockGrid::choose_into(float* row_steps, float* row_bases, const float* w, int64_t stride, int64_t first,
-                            int64_t last, int64_t column) {
+BlockGrid::Steps BlockGrid::steps_of(const at::Tensor& steps, const at::Tensor& bases, int64_t at) {
+  return {steps.data_ptr<float>() + at, bases.defined() ? bases.data_ptr<float>() + at : nullptr, steps.size(1)};
+}
+
+void BlockGrid::choose_into(const Steps& out, const float* w, int64_t stride, int64_t first, int64_t last,
+                            int64_t column) {
   const int64_t num_steps = width / shared;
   std::vector<float> x(static_cast<size_t>(kRowsAtOnce * width)), importance(x.size());
   std::vector<std::byte> packed(static_cast<size_t>(kRowsAtOnce * block_bytes_));
@@ -95,41 +96,29 @@ void BlockGrid::choose_into(float* row_steps, float* row_bases, const float* w, 
     const int64_t count = std::min(kRowsAtOnce, last - begin);
     for (int64_t j = 0; j < count; ++j)
       std::transform(w + (begin - first + j) * stride, w + (begin - first + j) * stride + width, x.begin() + j * width,
-                     [](float value) { return std::clamp(value, -kLargestWeight, kLargestWeight); });
+                     [](float value) { return std::clamp(value, -quant::kLargestSearched, quant::kLargestSearched); });
     quant::quantize_blocks(format_, x.data(), importance.data(), count, packed.data());
     for (int64_t j = 0; j < count; ++j) {
       const std::byte* block = packed.data() + j * block_bytes_;
       std::copy_n(block, block_bytes_, block_at(begin + j, column));
-      float* to = row_steps + (begin - first + j) * num_steps;
-      quant::read_grid(format_, block, to, row_bases == nullptr ? nullptr : row_bases + (to - row_steps));
+      const int64_t at = (begin + j) * out.stride;
+      float* to = out.steps + at;
+      quant::read_grid(format_, block, to, out.bases == nullptr ? nullptr : out.bases + at);
       std::replace(to, to + num_steps, 0.0F, kNoStep);
     }
   }
 }
 
 void BlockGrid::choose(const float* w, int64_t stride, int64_t first, int64_t last, int64_t column) {
-  const int64_t num_steps = width / shared, all = steps.size(1);
-  std::array<float, kRowsAtOnce * kMaxShared> row_steps, row_bases;
-  for (int64_t begin = first; begin < last; begin += kRowsAtOnce) {
-    const int64_t end = std::min(last, begin + kRowsAtOnce);
-    choose_into(row_steps.data(), bases.defined() ? row_bases.data() : nullptr, w + (begin - first) * stride, stride,
-                begin, end, column);
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t to = row * all + column / shared, from = (row - begin) * num_steps;
-      std::copy_n(row_steps.data() + from, num_steps, steps.data_ptr<float>() + to);
-      if (bases.defined()) std::copy_n(row_bases.data() + from, num_steps, bases.data_ptr<float>() + to);
-    }
-  }
+  choose_into(steps_of(steps, bases, column / shared), w, stride, first, last, column);
 }
 
 void BlockGrid::choose(const at::Tensor& w, int64_t column) {
   const int64_t num_steps = width / shared;
   const at::Tensor weight = w.cpu().contiguous(), chosen = at::empty({n_, num_steps}, weight.options()),
-                   base = at::empty_like(chosen);
+                   base = bases.defined() ? at::empty_like(chosen) : at::Tensor();
   ops::parallel(n_, kRowsAtOnce, [&](int64_t first, int64_t last) {
-    choose_into(chosen.data_ptr<float>() + first * num_steps,
-                bases.defined() ? base.data_ptr<float>() + first * num_steps : nullptr,
-                weight.const_data_ptr<float>() + first * width, width, first, last, column);
+    choose_into(steps_of(chosen, base, 0), weight.const_data_ptr<float>() + first * width, width, first, last, column);
   });
   steps.narrow(1, column / shared, num_steps).copy_(chosen);
   if (bases.defined()) bases.narrow(1, column / shared, num_steps).copy_(base);

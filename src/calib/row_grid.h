@@ -50,8 +50,13 @@ class BlockGrid final : public RowGrid {
   std::vector<std::byte> blocks(const at::Tensor& codes) &&;
 
  private:
-  void choose_into(float* steps, float* bases, const float* w, int64_t stride, int64_t first, int64_t last,
-                   int64_t column);
+  /// Where the steps of row 0's block go; bases may be null.
+  struct Steps {
+    float *steps, *bases;
+    int64_t stride;  // from a row to the next
+  };
+  static Steps steps_of(const at::Tensor& steps, const at::Tensor& bases, int64_t at);
+  void choose_into(const Steps& out, const float* w, int64_t stride, int64_t first, int64_t last, int64_t column);
   std::byte* block_at(int64_t row, int64_t column);
 
   quant::WeightFormat format_;

@@ -83,6 +83,9 @@ struct QuantizeConfig {
   }
   void check(std::vector<std::string>& problems) const {
     if (int{gguf} + int{gptq} + int{nf4} != 1) problems.emplace_back("say which form: --gguf, --gptq or --nf4");
+    if (rounding == Rounding::Nearest && !(solver_options(gptq_flags) == solver_options({})))
+      problems.emplace_back(
+          "--damp, --damp-step, --max-damp and --drift-alpha have no meaning with --rounding nearest");
     if (gptq && calibration_rows == std::optional<int64_t>(0))
       problems.emplace_back("calibration_rows = 0; --gptq needs rows to calibrate on: expected 1 or more");
   }

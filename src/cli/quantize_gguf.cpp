@@ -136,8 +136,9 @@ class GgufJob {
       return found == blocks_.blocks.end() ? std::span<const std::byte>() : std::span(found->second);
     };
     options.rounding = fmt::format("gptq, drift alpha {:g}", config_.gptq_flags.drift_alpha);
-    std::map<std::string, model::PlannedTensor> plan;
-    for (auto& tensor : model::plan_gguf(source_.files, weights, options)) plan.emplace(tensor.hf_name, tensor);
+    std::map<std::string, std::optional<quant::WeightFormat>> formats;
+    for (const auto& tensor : model::plan_gguf(source_.files, weights, options))
+      formats[tensor.hf_name] = tensor.copied ? std::nullopt : std::optional(tensor.format);
     calib::BlockModelOptions how;
     how.solver = solver_options(config_.gptq_flags);
     how.device = source_.open.load.device;
@@ -145,8 +146,7 @@ class GgufJob {
     GroupProgress progress(rt_, "run the same command again", memory_, how);
     blocks_ = calib::quantize_blocks(
         *source_.files.checkpoint, calib::weights_of(weights), rows,
-        [&](const std::string& name) { return plan.at(name).format; },
-        [&](const std::string& name) { return plan.at(name).copied; }, how);
+        [&](const std::string& name) { return formats.at(name); }, how);
     progress.finish();
   }
 

@@ -61,7 +61,7 @@ struct StudyConfig {
     field("answer_field", &T::answer_field, "Name of the target's field in intent rows");
     field("calibration", &T::calibration, Group{"Quantizing"}, Metavar{"FILE"},
           DefaultText{"what a run was trained on"}, "Rows that gptq and the GGUF types are calibrated on, JSONL");
-    field("calibration_rows", &T::calibration_rows, AtLeast{1}, DefaultText{kCalibrationRowsText},
+    field("calibration_rows", &T::calibration_rows, AtLeast{1}, DefaultText{"512"},
           "Rows of them to use, spread evenly");
     field("calibration_tokens", &T::calibration_tokens, AtLeast{1}, "Longest of these rows in tokens (gptq)");
     field("group_size", &T::group_size, AtLeast{-1}, DefaultText{"the largest of 128, 64, 32 that divides every row"},

@@ -220,18 +220,16 @@ Json choice_name(int64_t value, const ChoiceTable& table) {
   fail(ErrorKind::Internal, "config: enum value {} has no name", value);
 }
 
-std::string dashes(std::string name) {
-  std::replace(name.begin(), name.end(), '_', '-');
-  return name;
+FieldCollector::FieldCollector(const FieldCollector& outer, size_t offset, const char* name)
+    : schema_(outer.schema_),
+      offset_(offset),
+      key_prefix_(outer.key_prefix_),
+      flag_prefix_(outer.flag_prefix_),
+      group_(outer.group_) {
+  if (name == nullptr) return;
+  key_prefix_ += std::string(name) + ".";
+  flag_prefix_ += with_dashes(name) + "-";
 }
-
-FieldCollector::FieldCollector(Schema& schema, std::string key_prefix, std::string flag_prefix, size_t offset,
-                               std::string group)
-    : schema_(schema),
-      key_prefix_(std::move(key_prefix)),
-      flag_prefix_(std::move(flag_prefix)),
-      group_(std::move(group)),
-      offset_(offset) {}
 
 void FieldCollector::begin(const char* name, size_t offset, const MemberType& type) {
   field_ = {};
@@ -239,7 +237,7 @@ void FieldCollector::begin(const char* name, size_t offset, const MemberType& ty
   field_offset_ = offset;
   type_ = &type;
   field_.key = key_prefix_ + name;
-  field_.flag = flag_prefix_ + dashes(name);
+  field_.flag = flag_prefix_ + with_dashes(name);
   type.describe(field_);
 }
 

@@ -55,10 +55,6 @@ BlockFormat block_format(WeightFormat format) {
 
 namespace {
 
-/// The searches' bound on weights: half of f16's range, since a fitted minimum may lie beyond the lowest weight. Below
-/// it squares, their sums and the f16 scales stay finite.
-constexpr float kLargestSearched = 32768.0f;
-
 template <class T>
 void dequantize_span(WeightFormat format, std::span<const std::byte> src, int64_t n, int64_t k, int64_t row_begin,
                      int64_t row_end, std::span<T> out) {

@@ -148,15 +148,17 @@ enum class Mean { OfRow, OfBlock };
 template <class Block, Mean kMean>
 void quantize_weighted_row(const float* x, const float* importance, std::byte* out, int64_t k, SimdLevel level) {
   std::array<float, kMaxSubBlocks> sigma2;
-  if (kMean == Mean::OfRow) sigma2.fill(mean_square(x, k));
+  if constexpr (kMean == Mean::OfRow) sigma2.fill(mean_square(x, k));
   const int64_t num_blocks = k / kSmallBlock;
   for (int64_t first = 0; first < num_blocks; first += kMaxSubBlocks) {
-    for (int64_t j = first; kMean == Mean::OfBlock && j < std::min(first + kMaxSubBlocks, num_blocks); ++j)
-      sigma2[static_cast<size_t>(j - first)] = mean_square(x + j * kSmallBlock, kSmallBlock);
+    const int64_t count = std::min(kMaxSubBlocks, num_blocks - first);
+    if constexpr (kMean == Mean::OfBlock)
+      for (int64_t j = 0; j < count; ++j)
+        sigma2[static_cast<size_t>(j)] = mean_square(x + (first + j) * kSmallBlock, kSmallBlock);
     const SubBlocks in{.x = x + first * kSmallBlock,
                        .importance = importance + first * kSmallBlock,
                        .sigma2 = sigma2.data(),
-                       .count = std::min(kMaxSubBlocks, num_blocks - first),
+                       .count = count,
                        .size = kSmallBlock,
                        .weighting = kernels::cpu::Weighting::ImportanceAndSize};
     std::array<Block, kMaxSubBlocks> blocks;

@@ -10,39 +10,16 @@
 
 #include "slmi/base/error.h"
 #include "slmi/quant/gguf_codec.h"
+#include "solver_inputs.h"
 
 namespace slmi::calib {
 namespace {
 
 using quant::WeightFormat;
 
-InputStatistics hessian_of(const at::Tensor& x) {
-  Hessian hessian(x.size(1), at::kCPU);
-  hessian.add(x);
-  return hessian.finish("test");
-}
-
-/// Inputs whose columns hang together, some much stronger than others: what language models give.
-at::Tensor correlated(int64_t tokens, int64_t k, uint64_t seed) {
-  at::manual_seed(seed);
-  const at::Tensor strength = at::exp(at::randn({k}) * 0.7);
-  return at::mm(at::randn({tokens, k / 4}), at::randn({k / 4, k})).add_(at::randn({tokens, k})).mul_(strength);
-}
-
-at::Tensor random_weight(int64_t n, int64_t k, uint64_t seed) {
-  at::manual_seed(seed);
-  return at::randn({n, k}) * 0.05;
-}
-
 at::Tensor values_of(WeightFormat format, std::span<const std::byte> blocks, int64_t n, int64_t k) {
   const auto values = quant::dequantize(format, blocks, n, k);
   return at::tensor(values).view({n, k});
-}
-
-double sum(const std::vector<double>& values) {
-  double out = 0;
-  for (const double v : values) out += v;
-  return out;
 }
 
 constexpr WeightFormat kFormats[] = {WeightFormat::Q4_0, WeightFormat::Q4_1, WeightFormat::Q5_0, WeightFormat::Q5_1,

@@ -296,9 +296,10 @@ TEST_F(GptqModel, BlocksHaveTheErrorsOfTheFileThatWasWritten) {
   const auto quantize_with = [&](double drift_alpha) {
     BlockModelOptions options;
     options.solver.drift_alpha = drift_alpha;
-    return quantize_blocks(
-        *files_.checkpoint, weights_of(weights), rows_, [&](const std::string& name) { return formats.at(name); },
-        [](const std::string& name) { return name == "model.layers.1.self_attn.o_proj.weight"; }, options);
+    const FormatOf format_of = [&](const std::string& name) {
+      return name == "model.layers.1.self_attn.o_proj.weight" ? std::nullopt : std::optional(formats.at(name));
+    };
+    return quantize_blocks(*files_.checkpoint, weights_of(weights), rows_, format_of, options);
   };
   made = quantize_with(0.0);
   EXPECT_EQ(made.blocks.size(), 14u - 2u - 1u);  // two of F16, one that stays

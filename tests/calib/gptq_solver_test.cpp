@@ -13,6 +13,7 @@
 #include "slmi/base/error.h"
 #include "slmi/base/half.h"
 #include "slmi/calib/hessian.h"
+#include "solver_inputs.h"
 
 namespace slmi::calib {
 namespace {
@@ -21,12 +22,6 @@ constexpr int64_t kRows = 6, kColumns = 64, kTokens = 160;
 
 at::Tensor matrix(const std::vector<float>& values, int64_t rows) {
   return at::tensor(values, at::kFloat).view({rows, -1});
-}
-
-InputStatistics hessian_of(const at::Tensor& x) {
-  Hessian hessian(x.size(1), at::kCPU);
-  hessian.add(x);
-  return hessian.finish("test");
 }
 
 InputStatistics only(const at::Tensor& hessian) {
@@ -73,28 +68,10 @@ INSTANTIATE_TEST_SUITE_P(Orders, GoldenSolver,
                                          Case{"group", ColumnOrder::GroupAware}),
                          [](const auto& info) { return info.param.name; });
 
-/// Inputs whose columns hang together, some much stronger than others: what language models give.
-at::Tensor correlated(int64_t tokens, int64_t k, uint64_t seed) {
-  at::manual_seed(seed);
-  const at::Tensor strength = at::exp(at::randn({k}) * 0.7);
-  return at::mm(at::randn({tokens, k / 4}), at::randn({k / 4, k})).add_(at::randn({tokens, k})).mul_(strength);
-}
-
-at::Tensor random_weight(int64_t n, int64_t k, uint64_t seed) {
-  at::manual_seed(seed);
-  return at::randn({n, k}) * 0.05;
-}
-
 at::Tensor values_of(const quant::GptqCodes& m) {
   at::Tensor out = at::empty({m.n, m.k}, at::kFloat);
   const auto planes = quant::gptq_pack(m, quant::GptqZeros::MinusOne);
   quant::gptq_dequantize_rows(planes.view(), out.data_ptr<float>(), m.k, 0, m.n);
-  return out;
-}
-
-double sum(const std::vector<double>& values) {
-  double out = 0;
-  for (const double v : values) out += v;
   return out;
 }
 

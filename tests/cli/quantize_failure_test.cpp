@@ -50,6 +50,7 @@ TEST_F(QuantizeFailure, AFlagOfAnotherFormIsRefusedAndNothingIsWritten) {
       {"--gguf", "--no-act-order", "--no-act-order belongs to --gptq, not to --gguf"},
       {"--nf4", "--max-damp 0.5", "--max-damp belongs to --gguf or --gptq, not to --nf4"},
       {"--nf4", "--calibration-tokens 256", "--calibration-tokens belongs to --gguf or --gptq, not to --nf4"},
+      {"--gguf", "--rounding nearest --drift-alpha 0.1", "--drift-alpha have no meaning with --rounding nearest"},
       {"--gptq", "--rounding nearest", "--rounding belongs to --gguf, not to --gptq"},
       {"--gguf", "--max-shard-gb 1", "--max-shard-gb belongs to --gptq or --nf4, not to --gguf"},
       {"--gguf --adapter-only", "--type F16", "--type has no meaning with --adapter-only"},

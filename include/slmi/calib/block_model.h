@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,13 +26,14 @@ struct BlockModel {
   std::vector<ModuleReport> modules;
 };
 
-/// Quantizes a model's projections to the formats that `format_of` names by Hugging Face's name; those without codes
-/// (F32, F16, BF16) are rounded as they are, and are not among the blocks. Those that `stays` names keep their values.
+/// The format that a projection gets, by Hugging Face's name; none: it keeps its values.
+using FormatOf = std::function<std::optional<quant::WeightFormat>(const std::string& name)>;
+
+/// Quantizes a model's projections. Those whose format has no codes (F32, F16, BF16) are rounded as they are; they are
+/// not among the blocks, and neither are those that keep their values.
 /// Memory: the blocks, one layer, the hidden states of all calibration tokens, and one group's Hessian.
 /// @throws what block_quantize throws.
 BlockModel quantize_blocks(const formats::Checkpoint& checkpoint, const WeightSource& weights,
-                           const CalibrationRows& rows,
-                           const std::function<quant::WeightFormat(const std::string& name)>& format_of,
-                           const std::function<bool(const std::string& name)>& stays, const BlockModelOptions& options);
+                           const CalibrationRows& rows, const FormatOf& format_of, const BlockModelOptions& options);
 
 }  // namespace slmi::calib

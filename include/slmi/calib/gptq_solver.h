@@ -27,6 +27,7 @@ struct SolverOptions {
   /// inputs, and the residual that it is added to, come closest to the unquantized model's. The aim of GPTAQ (Li et al.
   /// 2025, arXiv:2504.02692), which leaves the residual out. All the way overfits the calibration rows.
   double drift_alpha = 0.0;
+  bool operator==(const SolverOptions&) const = default;
 };
 
 struct GptqOptions : SolverOptions {

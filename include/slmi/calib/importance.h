@@ -15,11 +15,14 @@
 
 namespace slmi::calib {
 
+/// Mean squares [K] of a matrix's inputs as importances, f32 [K]. A column that was always 0 gets a small weight, so
+/// that no quantizer takes its weights for worthless.
+std::vector<float> importances_of(const at::Tensor& mean_squares);
+
 /// Means of squared inputs of every projection of a model.
 class Importances {
  public:
-  /// Runs the model, adapter included, over the rows, every token counting the same. Sums are f64. A column that was
-  /// always 0 gets a small weight, so that no quantizer takes its weights for worthless.
+  /// Runs the model, adapter included, over the rows, every token counting the same. Sums are f64.
   /// @param rows  on the model's device. @param progress  tokens; may be empty, may throw to stop.
   /// @throws Error{Numeric} naming the projection if an input is not finite.
   static Importances measure(model::Llama& llama, const CalibrationRows& rows,

@@ -24,9 +24,9 @@
 //   };
 //
 // Names are snake_case: JSON key "max_seq_len", flag --max-seq-len. Attributes come in any order; a plain string is the
-// help. Field types: bool (--x / --no-x), integers, float, double, std::string, std::filesystem::path, enums (with
-// Choice), std::optional and std::vector of these (a repeatable flag; with CommaSeparated also "--batch 1,8,32"), and
-// structs that have fields themselves.
+// help. Field types: bool (--x / --no-x), int, int64_t, uint64_t, float, double, std::string, std::filesystem::path,
+// std::optional and std::vector of these (a repeatable flag; with CommaSeparated also "--batch 1,8,32"), enums (with
+// Choice), and structs that have fields themselves.
 #pragma once
 
 #include <concepts>
@@ -228,12 +228,17 @@ struct EnumMember {
 };
 
 template <class T>
+concept IsListed = std::is_same_v<T, bool> || std::is_same_v<T, int> || std::is_same_v<T, int64_t> ||
+    std::is_same_v<T, uint64_t> || std::is_same_v<T, float> || std::is_same_v<T, double> ||
+    std::is_same_v<T, std::string> || std::is_same_v<T, std::filesystem::path>;
+
+template <class T>
 const MemberType& type_of_member() {
   if constexpr (std::is_enum_v<T>) {
     static constexpr MemberType kType{EnumMember<T>::describe, EnumMember<T>::store, EnumMember<T>::load};
     return kType;
   } else {
-    static_assert(!std::is_enum_v<typename Element<T>::type>, "a list of enums: nobody needed one yet");
+    static_assert(IsListed<typename Element<T>::type>, "a field's type must be one that the top of this file lists");
     return member_type<T>();
   }
 }
@@ -241,7 +246,9 @@ const MemberType& type_of_member() {
 /// What all fields have in common, out of line: this is compiled for every field of every command.
 class FieldCollector {
  public:
-  FieldCollector(Schema& schema, std::string key_prefix, std::string flag_prefix, size_t offset, std::string group);
+  explicit FieldCollector(Schema& schema) : schema_(schema) {}
+  /// For a struct inside another, `offset` from the outermost one; a null name: as if its fields stood in the other.
+  FieldCollector(const FieldCollector& outer, size_t offset, const char* name);
 
  protected:
   void begin(const char* name, size_t offset, const MemberType& type);
@@ -273,21 +280,19 @@ class FieldCollector {
   void apply_to_group(const Group& group) { group_ = group.title; }
 
   Schema& schema_;
-  std::string key_prefix_, flag_prefix_, group_;
-  size_t offset_;  // of the struct inside the outermost one
+  size_t offset_ = 0;  // of the struct inside the outermost one
 
  private:
+  std::string key_prefix_, flag_prefix_, group_;
   Field field_;
   size_t field_offset_ = 0;
   const MemberType* type_ = nullptr;
   ChoiceTable table_;
 };
 
-std::string dashes(std::string name);
-
 /// Collects one struct's fields.
 template <class Struct>
-class Collector : FieldCollector {
+class Collector : public FieldCollector {
  public:
   using FieldCollector::FieldCollector;
 
@@ -295,7 +300,7 @@ class Collector : FieldCollector {
   void operator()(const char* name, Member Owner::*member, const Attributes&... attributes) {
     if constexpr (HasFields<Member>) {
       (apply_to_group(attributes), ...);
-      nest<Member>(offset_ + offset_of(member), key_prefix_ + name + ".", flag_prefix_ + dashes(name) + "-");
+      Collector<Member>(*this, offset_ + offset_of(member), name).collect();
     } else {
       begin(name, offset_ + offset_of(member), type_of_member<Member>());
       (apply(attributes), ...);
@@ -307,7 +312,7 @@ class Collector : FieldCollector {
   void operator()(Inline, Member Owner::*member, const Attributes&... attributes) {
     static_assert(HasFields<Member>, "only a struct with fields can be inlined");
     (apply_to_group(attributes), ...);
-    nest<Member>(offset_ + offset_of(member), key_prefix_, flag_prefix_);
+    Collector<Member>(*this, offset_ + offset_of(member), nullptr).collect();
   }
 
   void collect() {
@@ -326,10 +331,6 @@ class Collector : FieldCollector {
     return static_cast<size_t>(reinterpret_cast<const std::byte*>(&(probe.*member)) -
                                reinterpret_cast<const std::byte*>(&probe));
   }
-  template <class Member>
-  void nest(size_t offset, std::string key_prefix, std::string flag_prefix) {
-    Collector<Member>(schema_, std::move(key_prefix), std::move(flag_prefix), offset, group_).collect();
-  }
 };
 
 }  // namespace detail
@@ -342,7 +343,7 @@ void check_names(const Schema& schema);
 template <class T>
 Schema schema_of() {
   Schema schema;
-  detail::Collector<T>(schema, "", "", 0, "").collect();
+  detail::Collector<T>(schema).collect();
   check_names(schema);
   return schema;
 }

@@ -33,6 +33,10 @@ std::vector<float> dequantize(WeightFormat format, std::span<const std::byte> sr
 /// True for the formats that quantize() writes: all but NF4 (nf4.h).
 bool can_quantize(WeightFormat format);
 
+/// The searches' bound on weights: half of f16's range, since a fitted minimum may lie beyond the lowest weight. Below
+/// it squares, their sums and the f16 scales stay finite.
+inline constexpr float kLargestSearched = 32768.0f;
+
 struct QuantizeOptions {
   /// One weight a column, f32 [k], finite and >= 0: the mean over calibration tokens of the square of that input (an
   /// importance matrix, as llama.cpp calls it). Empty: none. Q8_0 and the unquantized formats do not use it.
@@ -47,8 +51,8 @@ struct QuantizeOptions {
 /// parallel_for; the result does not depend on the number of threads.
 /// @param out  matrix_bytes(format, n, k) bytes.
 /// @throws Error{Input} if sizes do not fit or k is no multiple of the block, Error{Numeric} naming row and column if a
-///         value is NaN or infinite (block formats) or beyond 32768 (K types, or importances given), naming the column
-///         for an importance that is no number >= 0; Error{Usage} for a format that can_quantize() denies.
+///         value is NaN or infinite (block formats) or beyond kLargestSearched (K types, or importances given), naming
+///         the column for an importance that is no number >= 0; Error{Usage} for a format that can_quantize() denies.
 void quantize(WeightFormat format, std::span<const float> weight, int64_t n, int64_t k, std::span<std::byte> out,
               const QuantizeOptions& options = {});
 std::vector<std::byte> quantize(WeightFormat format, std::span<const float> weight, int64_t n, int64_t k,
