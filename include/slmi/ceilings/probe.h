@@ -1,6 +1,8 @@
 // What this machine can do at most: the roofs that reports and time estimates refer to.
 #pragma once
 
+#include <functional>
+
 #include "slmi/ops/tensor.h"
 
 namespace slmi::ceilings {
@@ -14,8 +16,9 @@ struct MatrixProbe {
 };
 
 /// Best of several products of libtorch's, in GFLOP/s, on the current number of threads. F32 on a GPU is f32: libtorch
-/// does not use TF32 unless it is told to.
-double matrix_rate_gflops(ops::Compute compute, at::Device device, const MatrixProbe& probe = {});
+/// does not use TF32 unless it is told to. `now_s` gives seconds since any fixed moment; without it, a steady clock.
+double matrix_rate_gflops(ops::Compute compute, at::Device device, const MatrixProbe& probe = {},
+                          const std::function<double()>& now_s = {});
 
 /// Read bandwidth of main memory in GB/s on the current number of threads: best of several sums over a buffer far
 /// larger than the caches.
