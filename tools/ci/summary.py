@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Sums up what tools/test ran.
 
-    summary.py RESULT.xml... [--checks FILE]   failed and skipped tests with reasons; last line "N passed, N failed, N skipped";
+    summary.py [RESULT.xml...] [--checks FILE] failed and skipped tests with reasons; last line "N passed, N failed, N skipped";
                                                exit code 1 if any failed or none passed
     summary.py --brief RESULT.xml              one line, and the failed ones with the end of their output
     summary.py --at-least N RESULT.xml         exit code 1 if there are fewer than N tests
@@ -87,7 +87,7 @@ def count(rows, state):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("results", nargs="+")
+    parser.add_argument("results", nargs="*")
     parser.add_argument("--checks")
     parser.add_argument("--brief", action="store_true")
     parser.add_argument("--at-least", type=int)
