@@ -2,7 +2,7 @@
 //   slmi_consumer_dump MODEL ROWS.jsonl COUNT TOP [BASE]
 // One JSON line a row, of the first COUNT: id, prompt (rendered text), ids, first (index of the first target), top (of
 // every target position the TOP likeliest [id, log-probability]), and log_probability (sum over all tokens but the
-// first). In f32.
+// first). In f32. With a TOP of 0 neither top nor log_probability is there.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
@@ -29,8 +29,11 @@ at::Tensor log_probabilities(Llama& llama, const std::vector<int32_t>& ids) {
 
 Json describe(Llama& llama, const text::PromptBuilder& prompts, const data::Row& row, int64_t top) {
   const text::Encoded encoded = prompts.build(row.messages, row.answer);
-  const at::Tensor lp = log_probabilities(llama, encoded.ids);
   const auto n = static_cast<int64_t>(encoded.ids.size());
+  Json out = {
+      {"id", row.id}, {"prompt", prompts.render(row.messages)}, {"ids", encoded.ids}, {"first", encoded.target_begin}};
+  if (top == 0) return out;
+  const at::Tensor lp = log_probabilities(llama, encoded.ids);
   double sum = 0.0;
   Json positions = Json::array();
   for (int64_t i = 1; i < n; ++i) {
@@ -42,9 +45,9 @@ Json describe(Llama& llama, const text::PromptBuilder& prompts, const data::Row&
     for (int64_t k = 0; k < top; ++k) likeliest.push_back({ids[k].item<int64_t>(), values[k].item<double>()});
     positions.push_back(likeliest);
   }
-  return {{"id", row.id},       {"prompt", prompts.render(row.messages)},
-          {"ids", encoded.ids}, {"first", encoded.target_begin},
-          {"top", positions},   {"log_probability", sum}};
+  out["top"] = positions;
+  out["log_probability"] = sum;
+  return out;
 }
 
 void dump(const std::string& path, const std::string& rows, int64_t count, int64_t top, const std::string& base) {
