@@ -2,7 +2,6 @@
 #include "slmi/calib/calibration_rows.h"
 
 #include <algorithm>
-#include <limits>
 #include <numeric>
 
 #include "slmi/base/error.h"
@@ -21,6 +20,20 @@ std::vector<int64_t> spread(int64_t size, int64_t wanted) {
   return out;
 }
 
+/// As many of the rows, spread evenly over them, as have about `total` tokens; one at least.
+template <class Length>
+std::vector<int64_t> within_total(std::vector<int64_t> rows, const Length& length_of, int64_t total) {
+  int64_t tokens = 0;
+  for (const int64_t row : rows) tokens += length_of(row);
+  if (tokens <= total) return rows;
+  const double share = static_cast<double>(total) / static_cast<double>(tokens);
+  const auto size = static_cast<int64_t>(rows.size());
+  std::vector<int64_t> out;
+  for (const int64_t i : spread(size, std::max<int64_t>(1, static_cast<int64_t>(share * static_cast<double>(size)))))
+    out.push_back(rows[static_cast<size_t>(i)]);
+  return out;
+}
+
 }  // namespace
 
 CalibrationRows take_calibration_rows(data::RowSet set, const text::PromptBuilder& prompts,
@@ -30,24 +43,27 @@ CalibrationRows take_calibration_rows(data::RowSet set, const text::PromptBuilde
     some.push_back(std::move(set.rows[static_cast<size_t>(i)]));
   set.rows = std::move(some);
   data::EncodeOptions encode;
-  encode.max_seq_len = std::numeric_limits<int64_t>::max();  // cut below
+  encode.max_seq_len = CalibrationOptions::kNoLimit;  // cut below
   return take_calibration_rows(data::EncodedDataset::encode(set, prompts, encode), options, device);
 }
 
 CalibrationRows take_calibration_rows(const data::EncodedDataset& dataset, const CalibrationOptions& options,
                                       at::Device device) {
-  const auto chosen = spread(dataset.size(), options.max_rows);
+  const auto length_of = [&](int64_t row) {
+    return std::min(static_cast<int64_t>(dataset.ids(row).size()), options.max_tokens);
+  };
+  const auto chosen = within_total(spread(dataset.size(), options.max_rows), length_of, options.total_tokens);
   CalibrationRows out;
   out.num_rows = static_cast<int64_t>(chosen.size());
   Sha256 hash;
   std::vector<data::EncodedDataset::Encoded> cut;
   for (const int64_t i : chosen) {
     const auto ids = dataset.ids(i);
-    const auto length = std::min<size_t>(ids.size(), static_cast<size_t>(options.max_tokens));
-    out.num_cut += length < ids.size() ? 1 : 0;
+    const int64_t length = length_of(i);
+    out.num_cut += length < static_cast<int64_t>(ids.size()) ? 1 : 0;
     data::EncodedDataset::Encoded row;
-    row.ids.assign(ids.begin(), ids.begin() + static_cast<int64_t>(length));
-    row.target_begin = static_cast<int64_t>(length);
+    row.ids.assign(ids.begin(), ids.begin() + length);
+    row.target_begin = length;
     hash.update(std::as_bytes(std::span(row.ids)));
     hash.update(std::as_bytes(std::span(&row.target_begin, 1)));
     cut.push_back(std::move(row));

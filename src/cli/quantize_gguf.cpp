@@ -105,8 +105,8 @@ class GgufJob {
             "below 8 bits",
             quant::name(type_));
     const bool gptq = config_.rounding == Rounding::Gptq;
-    const int64_t num_rows = config_.calibration_rows.value_or(gptq ? kGptqRows : kImportanceRows);
-    if (!uses_importances() || num_rows == 0) return;
+    const auto options_of_rows = calibration_options(config_, source_.files, gptq ? kGptqRows : kImportanceRows);
+    if (!uses_importances() || options_of_rows.max_rows == 0) return;
     const QuantizeRows from = calibration_source(config_, source_.files);
     if (from.source.files.empty()) {
       rt_.out << fmt::format(
@@ -115,12 +115,7 @@ class GgufJob {
           from.missing.empty() ? "" : fmt::format(" ({} is not here)", from.missing.string()));
       return;
     }
-    const GptqFlags& flags = config_.gptq_flags;
-    const auto rows = read_calibration(
-        from.source, source_.files,
-        {num_rows, flags.calibration_tokens.value_or(source_.files.checkpoint->config().max_position_embeddings),
-         flags.micro_tokens},
-        source_.open.load.device);
+    const auto rows = read_calibration(from.source, source_.files, options_of_rows, source_.open.load.device);
     options.calibration_hash = calibration_hash_ = rows.hash;
     rt_.out << fmt::format("calibrating on {} rows, {} tokens\n", rows.num_rows, rows.num_tokens) << std::flush;
     if (gptq)

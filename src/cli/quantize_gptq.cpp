@@ -65,13 +65,11 @@ calib::SolverOptions solver_options(const GptqFlags& flags) {
 void run_quantize_gptq(const QuantizeConfig& config, Runtime& rt) {
   choose_threads(config.model.threads);
   const QuantizeSource source = open_source(config, rt);
-  const GptqFlags& flags = config.gptq_flags;
   calib::QuantizeOptions options = options_of(config, source);
   const model::MergedWeights weights(source.files, config.onto);
-  const calib::CalibrationRows rows = read_calibration(
-      calibration_rows_of(config, source.files), source.files,
-      {config.calibration_rows.value_or(kGptqRows), flags.calibration_tokens.value_or(kGptqTokens), flags.micro_tokens},
-      options.device);
+  const calib::CalibrationRows rows =
+      read_calibration(calibration_rows_of(config, source.files), source.files,
+                       calibration_options(config, source.files, kGptqRows), options.device);
   rt.err << fmt::format("calibrating on {} rows, {} tokens{}; groups of {}; {} on {}\n", rows.num_rows, rows.num_tokens,
                         rows.num_cut > 0 ? fmt::format(" ({} rows cut)", rows.num_cut) : "", options.gptq.group_size,
                         ops::name(options.compute), options.device.str());

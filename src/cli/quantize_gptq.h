@@ -10,8 +10,6 @@
 
 namespace slmi::cli {
 
-inline constexpr int64_t kGptqTokens = 256;
-
 /// What only these forms know.
 struct GptqFlags {
   bool double_quant = true;
@@ -43,7 +41,7 @@ struct GptqFlags {
     field("drift_alpha", &T::drift_alpha, OnlyWith{"gguf", "gptq"}, Range{0, 1}, Synonyms{"gptaq-alpha"},
           "How far each matrix makes up for what those before it changed, as GPTAQ; 0: not at all");
     field("calibration_tokens", &T::calibration_tokens, OnlyWith{"gguf", "gptq"}, AtLeast{1},
-          Synonyms{"seqlen", "max-seq-len"}, DefaultText{"gptq: 256, gguf: whole rows"},
+          Synonyms{"seqlen", "max-seq-len"}, DefaultText{"whole rows"},
           "Longest row in tokens; the rest of a row is left out");
     field("micro_tokens", &T::micro_tokens, OnlyWith{"gguf", "gptq"}, AtLeast{16}, Synonyms{"batch-size"},
           "Tokens computed at once");

@@ -30,6 +30,16 @@ QuantizeRows calibration_source(const QuantizeConfig& config, const model::Model
   return rows_of(config, files, config.calibration, model::training_rows);
 }
 
+calib::CalibrationOptions calibration_options(const QuantizeConfig& config, const model::ModelFiles& files,
+                                              int64_t num_rows) {
+  calib::CalibrationOptions out;
+  out.max_rows = config.calibration_rows.value_or(num_rows);
+  out.max_tokens = config.gptq_flags.calibration_tokens.value_or(files.checkpoint->config().max_position_embeddings);
+  if (!config.calibration_rows) out.total_tokens = kCalibrationTokens;
+  out.batch_tokens = config.gptq_flags.micro_tokens;
+  return out;
+}
+
 calib::CalibrationRows read_calibration(const eval::RowSource& source, const model::ModelFiles& files,
                                         const calib::CalibrationOptions& options, at::Device device) {
   data::ReadOptions read;

@@ -23,6 +23,10 @@ QuantizeRows rows_of(const QuantizeConfig& config, const model::ModelFiles& file
 /// What --calibration names, or what the run was trained on.
 QuantizeRows calibration_source(const QuantizeConfig& config, const model::ModelFiles& files);
 
+/// How many rows, and how much of each: what the flags say, or `num_rows` and no more than kCalibrationTokens in all.
+calib::CalibrationOptions calibration_options(const QuantizeConfig& config, const model::ModelFiles& files,
+                                              int64_t num_rows);
+
 /// Reads the rows, whether or not they have an answer, and takes some of them.
 /// @throws Error{Input} naming the file that cannot be read or holds no rows.
 calib::CalibrationRows read_calibration(const eval::RowSource& source, const model::ModelFiles& files,

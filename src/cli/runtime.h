@@ -20,9 +20,11 @@ struct Runtime {
 inline constexpr const char* kAnswerFormHelp =
     "Hold answers to the form of the training answers (keys, labels, names shown), where the model brings one";
 
-/// Calibration rows, where no number is given: importances are done with a few, GPTQ's Hessians gain by more.
-inline constexpr int64_t kGptqRows = 512, kImportanceRows = 128;
-inline constexpr const char* kCalibrationRowsText = "512; with --rounding nearest 128";
+/// Calibration rows, where no number is given: importances are done with a few, GPTQ's Hessians gain by more. Long rows
+/// (a product list in each) hold as much in fewer, and time goes with their tokens.
+inline constexpr int64_t kGptqRows = 512, kImportanceRows = 128, kCalibrationTokens = 65536;
+inline constexpr const char* kCalibrationRowsText =
+    "512, with --rounding nearest 128; fewer of long rows, of 65,536 tokens in all";
 
 /// Model and machine flags that train, eval, predict and merge have in common.
 struct ModelFlags {

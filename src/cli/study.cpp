@@ -49,6 +49,7 @@ void make_artefact(const study::Artefact& artefact, const StudyConfig& config, R
   quantize.model.base = config.base;
   quantize.calibration = config.calibration;
   quantize.calibration_rows = config.calibration_rows;
+  quantize.gptq_flags.calibration_tokens = config.calibration_tokens;
   quantize.rows = 0;  // the study itself compares
   quantize.text_field = config.text_field;
   quantize.answer_field = config.answer_field;
@@ -59,7 +60,6 @@ void make_artefact(const study::Artefact& artefact, const StudyConfig& config, R
       return run_quantize_nf4(quantize, quiet);
     case study::Maker::Gptq:
       quantize.gptq = true;
-      quantize.gptq_flags.calibration_tokens = config.calibration_tokens;
       return run_quantize_gptq(quantize, quiet);
     default:
       quantize.gguf = true;
@@ -95,7 +95,7 @@ study::StudyOptions options_of(const StudyConfig& config, Runtime& rt) {
   options.retry = config.retry;
   options.artefact_settings = {{"calibration", config.calibration},
                                {"calibration_rows", config.calibration_rows.value_or(0)},
-                               {"calibration_tokens", config.calibration_tokens},
+                               {"calibration_tokens", config.calibration_tokens.value_or(0)},
                                {"group_size", config.group_size},
                                {"rounding", "gptq"}};
   options.command_line = rt.command_line;

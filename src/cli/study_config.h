@@ -22,7 +22,8 @@ struct StudyConfig {
   bool retry = false, dry_run = false;
   std::vector<std::string> calibration;
   std::optional<int64_t> calibration_rows;
-  int64_t calibration_tokens = 256, group_size = 0;
+  std::optional<int64_t> calibration_tokens;
+  int64_t group_size = 0;
   std::string text_field = "text", answer_field = "answer";
   int64_t limit = 0;
   int64_t eval_batch_size = 32;
@@ -61,9 +62,10 @@ struct StudyConfig {
     field("answer_field", &T::answer_field, "Name of the target's field in intent rows");
     field("calibration", &T::calibration, Group{"Quantizing"}, Metavar{"FILE"},
           DefaultText{"what a run was trained on"}, "Rows that gptq and the GGUF types are calibrated on, JSONL");
-    field("calibration_rows", &T::calibration_rows, AtLeast{1}, DefaultText{"512"},
-          "Rows of them to use, spread evenly");
-    field("calibration_tokens", &T::calibration_tokens, AtLeast{1}, "Longest of these rows in tokens (gptq)");
+    field("calibration_rows", &T::calibration_rows, AtLeast{1},
+          DefaultText{"512; fewer of long rows, of 65,536 tokens in all"}, "Rows of them to use, spread evenly");
+    field("calibration_tokens", &T::calibration_tokens, AtLeast{1}, DefaultText{"whole rows"},
+          "Longest of these rows in tokens; the rest of a row is left out");
     field("group_size", &T::group_size, AtLeast{-1}, DefaultText{"the largest of 128, 64, 32 that divides every row"},
           "Inputs that share a scale (gptq): 32, 64 or 128; -1: all of a row");
     field("eval_batch_size", &T::eval_batch_size, Group{"Measuring"}, AtLeast{1},

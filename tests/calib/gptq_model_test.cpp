@@ -77,6 +77,16 @@ TEST_F(GptqModel, RowsAreSpreadEvenlyAndCut) {
   EXPECT_EQ(from_text.num_tokens, rows_.num_tokens);
 }
 
+TEST_F(GptqModel, FewerLongRowsAreTakenForAGivenNumberOfTokens) {
+  // Of the 24 rows that would be taken, at 48 tokens each, as many as have 500 tokens: 10, still from end to end.
+  const auto some = take_calibration_rows(encoded_, {24, 48, 300, 500}, at::kCPU);
+  EXPECT_EQ(some.num_rows, 10);
+  EXPECT_EQ(some.num_tokens, 10 * 48);
+  EXPECT_NE(some.hash, take_calibration_rows(encoded_, {10, 48, 300}, at::kCPU).hash) << "spread over all rows anew";
+  EXPECT_EQ(take_calibration_rows(encoded_, {24, 48, 300, 24 * 48}, at::kCPU).hash, rows_.hash);
+  EXPECT_EQ(take_calibration_rows(encoded_, {24, 48, 300, 1}, at::kCPU).num_rows, 1);
+}
+
 TEST_F(GptqModel, TheDirectoryIsWhole) {
   const auto result = quantize("out");
   EXPECT_EQ(result.modules.size(), 14u);

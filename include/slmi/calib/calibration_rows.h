@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -13,9 +14,11 @@
 namespace slmi::calib {
 
 struct CalibrationOptions {
+  static constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
   int64_t max_rows = 128;
-  int64_t max_tokens = 256;     // of a row; what is longer is cut
-  int64_t batch_tokens = 4096;  // computed at once
+  int64_t max_tokens = kNoLimit;    // of a row; what is longer is cut
+  int64_t batch_tokens = 4096;      // computed at once
+  int64_t total_tokens = kNoLimit;  // of all rows, about; fewer of them are taken where they have more
 };
 
 /// Packed rows on their device.
@@ -25,8 +28,10 @@ struct CalibrationRows {
   std::string hash;  // SHA-256 of the ids and of where rows end
 };
 
-/// Takes max_rows of the rows, spread evenly over them, prompt and answer; the others are not encoded. Every row is
-/// computed whole, shared instructions too: each row counts for what it is. @throws Error{Input} if there are no rows.
+/// Takes max_rows of the rows, spread evenly over them, prompt and answer; the others are not encoded. Where these have
+/// more than total_tokens, only as many of them, again spread evenly and one at least, as their mean length allows.
+/// Every row is computed whole, shared instructions too: each row counts for what it is. @throws Error{Input} if there
+/// are no rows.
 CalibrationRows take_calibration_rows(data::RowSet set, const text::PromptBuilder& prompts,
                                       const CalibrationOptions& options, at::Device device);
 
