@@ -35,6 +35,18 @@ void read_config(const slmi::Json& json) {
   config.add_generation_config(json, "f");
 }
 
+/// slmi.json; with a key other_base, against that one.
+void read_provenance(const slmi::Json& json) {
+  const auto read = Provenance::from_json(json, "f");
+  const auto written = read.to_json();
+  check(Provenance::from_json(written, "ours").to_json() == written);
+  check(check_base(read.base, read.base, "f", "itself") == BaseMatch::Same);
+  if (!json.is_object() || !json.contains("other_base")) return;
+  slmi::Json other = json;
+  other["base"] = json["other_base"];
+  check_base(read.base, Provenance::from_json(other, "f").base, "f", "the other");
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -43,10 +55,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const auto json = slmi::parse_json(text, "f");
     allow_input_error([&] { read_config(json); });
     allow_input_error([&] { check(parse_peft_config(json, "f").r >= 1); });
-    allow_input_error([&] {
-      const auto written = Provenance::from_json(json, "f").to_json();
-      check(Provenance::from_json(written, "ours").to_json() == written);
-    });
+    allow_input_error([&] { read_provenance(json); });
   });
   return 0;
 }

@@ -1,5 +1,5 @@
 // Fuzz target: bitsandbytes' NF4 layers in a safetensors file. Whatever the bytes are, the layers found can be
-// dequantized and written again, or Error{Input} names the file.
+// dequantized and written again, or Error{Input} names the file. What begins as JSON is a config.json.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>
@@ -24,13 +24,30 @@ void use(const std::string& name, const Nf4Layer& layer) {
     check(tensor.size_bytes() == (tensor.produce ? tensor.produce().size() : tensor.bytes.size()));
 }
 
+void read_layers(std::span<const std::byte> bytes) {
+  const auto file = SafetensorsFile::parse(bytes, "f");
+  TensorMap tensors(file.tensors().begin(), file.tensors().end());
+  for (const auto& [name, layer] : take_nf4_layers(tensors, "f")) use(name, layer);
+}
+
+void read_config(std::string_view text) {
+  const auto ours = [](slmi::quant::Nf4Scales scales) {
+    return slmi::Json({{"quantization_config", nf4_config_json(scales, "float32")}});
+  };
+  check(is_nf4_config(ours(slmi::quant::Nf4Scales::Plain), "ours"));
+  check(is_nf4_config(ours(slmi::quant::Nf4Scales::Double), "ours"));
+  is_nf4_config(slmi::parse_json(text, "f"), "f");
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
   try {
-    const auto file = SafetensorsFile::parse(std::as_bytes(std::span(data, size)), "f");
-    TensorMap tensors(file.tensors().begin(), file.tensors().end());
-    for (const auto& [name, layer] : take_nf4_layers(tensors, "f")) use(name, layer);
+    if (text.starts_with('{'))
+      read_config(text);
+    else
+      read_layers(std::as_bytes(std::span(data, size)));
   } catch (const slmi::Error& e) {
     check(e.kind() == slmi::ErrorKind::Input);
     check(std::string_view(e.what()).starts_with("f:"));
