@@ -46,7 +46,8 @@ TEST_F(StudyCommand, MakesAndMeasuresEveryFormat) {
 TEST_F(StudyCommand, AnAdapterIsMergedForEveryFormat) {
   const Outcome got = study("--model tuned=adapter --base base --formats f32,Q8_0");
   ASSERT_EQ(got.code, 0) << got.err;
-  for (const auto& cell : report()["cells"]) EXPECT_EQ(cell["problem"], "") << cell["format"];
+  const Json written = report();
+  for (const auto& cell : written["cells"]) EXPECT_EQ(cell["problem"], "") << cell["format"];
   EXPECT_TRUE(fs::exists(dir_ / "out/artefacts/tuned/f32/model.safetensors"));
   EXPECT_TRUE(fs::exists(dir_ / "out/artefacts/tuned/Q8_0.gguf"));
 }
