@@ -102,7 +102,7 @@ function(slmi_test name)
     set(ARG_SHARDS 1)
   endif()
   set(time_limit_s 1200)
-  if(SLMI_SANITIZE)
+  if(SLMI_SANITIZE AND SLMI_TORCH)  # the whole program, without optimization
     set(time_limit_s 3600)
   endif()
   math(EXPR last "${ARG_SHARDS} - 1")

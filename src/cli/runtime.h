@@ -25,6 +25,7 @@ inline constexpr const char* kAnswerFormHelp =
 inline constexpr int64_t kGptqRows = 512, kImportanceRows = 128, kCalibrationTokens = 65536;
 inline constexpr const char* kCalibrationRowsText =
     "512, with --rounding nearest 128; fewer of long rows, of 65,536 tokens in all";
+inline constexpr const char* kStudyCalibrationRowsText = "512; fewer of long rows, of 65,536 tokens in all";
 
 /// Model and machine flags that train, eval, predict and merge have in common.
 struct ModelFlags {

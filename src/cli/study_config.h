@@ -62,8 +62,8 @@ struct StudyConfig {
     field("answer_field", &T::answer_field, "Name of the target's field in intent rows");
     field("calibration", &T::calibration, Group{"Quantizing"}, Metavar{"FILE"},
           DefaultText{"what a run was trained on"}, "Rows that gptq and the GGUF types are calibrated on, JSONL");
-    field("calibration_rows", &T::calibration_rows, AtLeast{1},
-          DefaultText{"512; fewer of long rows, of 65,536 tokens in all"}, "Rows of them to use, spread evenly");
+    field("calibration_rows", &T::calibration_rows, AtLeast{1}, DefaultText{kStudyCalibrationRowsText},
+          "Rows of them to use, spread evenly");
     field("calibration_tokens", &T::calibration_tokens, AtLeast{1}, DefaultText{"whole rows"},
           "Longest of these rows in tokens; the rest of a row is left out");
     field("group_size", &T::group_size, AtLeast{-1}, DefaultText{"the largest of 128, 64, 32 that divides every row"},

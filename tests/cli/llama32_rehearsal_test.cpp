@@ -237,7 +237,7 @@ void expect_merge_and_eval(const fs::path& directory, const std::function<Outcom
 
   slmi(
       "eval --model base --model tuned=run --model merged=merged32 --data test.jsonl --out eval --compute f32 "
-      "--max-new-tokens 24 --latency-rows 3 --batch-sizes 1,2 --baselines none");
+      "--max-new-tokens 24 --latency-rows 3 --latency-seconds 3 --batch-sizes 1,2 --baselines none");
   const auto models = models_of(directory / "eval/report.json");
   ASSERT_EQ(models.size(), 3u);
   for (const auto& [name, model] : models) {
