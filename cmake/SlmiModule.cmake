@@ -28,7 +28,9 @@ endif()
 target_include_directories(slmi_options INTERFACE ${PROJECT_SOURCE_DIR}/include)
 if(SLMI_SANITIZE OR SLMI_FUZZ)
   set(sanitizers address,undefined)
-  target_link_options(slmi_options INTERFACE -fsanitize=${sanitizers})
+  # norelro: in binaries as large as these mold 1.10 sometimes begins the read-only part a few bytes before its page, where nothing is
+  # mapped, and the loader gives up ("cannot apply additional memory protection after relocation").
+  target_link_options(slmi_options INTERFACE -fsanitize=${sanitizers} -Wl,-z,norelro)
   if(SLMI_FUZZ)
     string(APPEND sanitizers ,fuzzer-no-link)
   endif()
