@@ -245,18 +245,26 @@ at::Tensor Llama::forward(const at::Tensor& tokens, const ForwardContext& contex
 
 at::Tensor Llama::head_weight() const {
   if (head_resident_.defined()) return head_resident_;
-  const auto& matrix = output_.defined() ? output_ : embedding_;
+  const auto& matrix = output_matrix();
   const at::Tensor out = at::empty({matrix.n(), matrix.k()}, final_norm_.options().dtype(compute_type()));
   matrix.dequantize_into(out);
   return out;
 }
 
 at::Tensor Llama::head(const at::Tensor& hidden) const {
+  return head_logits(head_input(hidden));
+}
+
+at::Tensor Llama::head_input(const at::Tensor& hidden) const {
   const at::Tensor rstd = at::empty({hidden.size(0)}, hidden.options());
   const at::Tensor normed = at::empty_like(hidden, hidden.options().dtype(compute_type()));
   ops::rms_norm_forward(hidden, final_norm_, config_.rms_norm_eps, normed, rstd);
+  return normed;
+}
+
+at::Tensor Llama::head_logits(const at::Tensor& normed) const {
   const at::Tensor weight = head_weight();
-  const at::Tensor logits = at::empty({hidden.size(0), weight.size(0)}, normed.options());
+  const at::Tensor logits = at::empty({normed.size(0), weight.size(0)}, normed.options());
   ops::product_into(normed, weight, logits);
   return logits;
 }

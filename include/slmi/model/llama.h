@@ -110,8 +110,10 @@ class Llama {
   /// `saved`.
   void block_backward(int64_t layer, const at::Tensor& d_hidden, const ForwardContext& context, BlockSaved& saved,
                       ops::LinearGroup::InputGradient wanted) const;
-  /// Final norm and output matrix: hidden f32 [P, D] -> logits [P, V] in the compute type.
+  /// Final norm and output matrix: hidden f32 [P, D] -> logits [P, V] in the compute type; and the two one by one.
   at::Tensor head(const at::Tensor& hidden) const;
+  at::Tensor head_input(const at::Tensor& hidden) const;   // [P, D] in the compute type
+  at::Tensor head_logits(const at::Tensor& normed) const;  // [P, V]
 
   /// All blocks: tokens i32 [T] -> hidden f32 [T, D] (before the final norm).
   at::Tensor forward(const at::Tensor& tokens, const ForwardContext& context) const;
@@ -132,6 +134,8 @@ class Llama {
   std::vector<Block>& blocks() { return blocks_; }
   const std::vector<Block>& blocks() const { return blocks_; }
   const ops::PackedMatrix& embedding() const { return embedding_; }
+  /// The output matrix: the embedding where they are tied.
+  const ops::PackedMatrix& output_matrix() const { return output_.defined() ? output_ : embedding_; }
 
  private:
   void attention_part(const Block& block, const at::Tensor& hidden, const ForwardContext& context, BlockSaved& s,
