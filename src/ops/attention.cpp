@@ -1,12 +1,14 @@
 // Attention: the plan, and the plain libtorch road (padded gathers and batched products), which runs on every device.
 #include "slmi/ops/attention.h"
 
-#include "cpu_types.h"
-
 #include <ATen/ATen.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
+
+#include "cpu_types.h"
+#include "flash_attention.h"
 
 namespace slmi::ops {
 
@@ -159,6 +161,7 @@ Gathered gather(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, c
 void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionShape& shape,
                        const AttentionPlan& plan, const at::Tensor& out, const at::Tensor& lse) {
   if (fits_cpu_kernels(q) && fits_cpu_kernels(k)) return forward_cpu(q, k, v, plan.cpu(shape), out, lse);
+  if (flash_fits(q, k, shape, plan)) return flash_forward(q, k, v, shape, plan.flash(), out, lse);
   const auto& p = plan.padded();
   const Gathered g = gather(q, k, v, shape, p);
   const at::Tensor scores = at::matmul(g.q, g.k.transpose(2, 3)).to(at::kFloat).mul_(shape.scale()).add_(p.mask);
@@ -173,6 +176,7 @@ void attention_backward(const at::Tensor& d_out, const at::Tensor& q, const at::
                         const at::Tensor& out, const at::Tensor& lse, const AttentionShape& shape,
                         const AttentionPlan& plan, const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv) {
   if (fits_cpu_kernels(q)) return backward_cpu(d_out, q, k, v, out, lse, plan.cpu(shape), dq, dk, dv);
+  if (flash_fits(q, k, shape, plan)) return flash_backward(d_out, q, k, v, out, lse, shape, plan.flash(), dq, dk, dv);
   const auto& p = plan.padded();
   const Gathered g = gather(q, k, v, shape, p);
   const auto type = q.scalar_type();

@@ -1,10 +1,11 @@
-// Cross-entropy and greedy picking through plain libtorch operations, and on the CPU through our kernels.
+// Cross-entropy and greedy picking through our kernels, and through plain libtorch operations where there is none.
 #include "slmi/ops/cross_entropy.h"
 
 #include <ATen/ATen.h>
 
-#include "cpu_types.h"
+#include "cuda_types.h"
 #include "slmi/kernels/cpu/cross_entropy.h"
+#include "slmi/kernels/cuda/cross_entropy.h"
 
 namespace slmi::ops {
 
@@ -25,6 +26,16 @@ void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, CrossEnt
     });
     return;
   }
+  const bool done = on_cuda(logits, [&](auto tag, auto stream) {
+    using T = Element<decltype(tag)>;
+    if (mode == CrossEntropyMode::LossOnly)
+      kernels::cuda::cross_entropy_loss(pointer<const T>(logits), logits.stride(0), logits.size(0), logits.size(1),
+                                        pointer<int32_t>(targets), pointer<float>(loss), stream);
+    else
+      kernels::cuda::cross_entropy_gradient(pointer<T>(logits), logits.stride(0), logits.size(0), logits.size(1),
+                                            pointer<int32_t>(targets), pointer<float>(loss), stream);
+  });
+  if (done) return;
   const at::Tensor index = targets.to(at::kLong).unsqueeze(1);
   const at::Tensor log_probabilities = at::log_softmax(logits.to(at::kFloat), 1);
   loss.copy_(-log_probabilities.gather(1, index).squeeze(1));

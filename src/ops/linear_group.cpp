@@ -7,6 +7,7 @@
 #include "slmi/base/error.h"
 #include "slmi/ops/dropout.h"
 #include "slmi/ops/product.h"
+#include "thin_products.h"
 
 namespace slmi::ops {
 
@@ -54,6 +55,7 @@ void LinearGroup::refresh_adapters() {
       row += lora.a.size(0);
     }
   }
+  refresh_updates();
   if (residency_ == Residency::Transient) return;
   if (GemmWeights::fit(compute_, device, n_, k_, total_rank_)) return refresh_packed();
   if (resident_.defined()) return write_update_columns(resident_);
@@ -77,6 +79,29 @@ void LinearGroup::refresh_packed() {
     for (const auto& m : matrices_) m.page_out();
 }
 
+void LinearGroup::refresh_updates() {
+  if (adapters_.empty()) return;
+  const auto& first = adapters_.front();
+  const bool alike = std::all_of(adapters_.begin(), adapters_.end(), [&](const LoraPair& lora) {
+    return lora.a.defined() && lora.a.size(0) == first.a.size(0) && lora.scale == first.scale;
+  });
+  if (matrices_.front().device().is_cpu() || compute_ == Compute::F32 || !alike) {
+    updates_ = {};
+    return;
+  }
+  updates_.rank = first.a.size(0);
+  updates_.scale = first.scale;
+  if (!updates_.columns.defined() || updates_.columns.size(1) != total_rank_) {
+    updates_.columns = at::zeros({n_, total_rank_}, a_.options());
+    updates_.transposed = at::empty({updates_.rank, n_}, a_.options());
+  }
+  each_update([&](const at::Tensor& b, int64_t row, int64_t column) {
+    const at::Tensor rounded = b.to(a_.scalar_type());
+    updates_.columns.narrow(0, row, b.size(0)).narrow(1, column, b.size(1)).copy_(rounded);
+    updates_.transposed.narrow(1, row, b.size(0)).copy_(rounded.t());
+  });
+}
+
 /// [N, K + total rank] in the compute type, the last columns not yet written.
 at::Tensor LinearGroup::base_weight() const {
   const auto options = at::TensorOptions().dtype(scalar_type(compute_)).device(matrices_.front().device());
@@ -92,7 +117,9 @@ at::Tensor LinearGroup::base_weight() const {
 at::Tensor LinearGroup::weight() const {
   if (residency_ == Residency::Resident) return resident_;
   const at::Tensor weight = base_weight();
-  if (total_rank_ > 0) {
+  if (updates_.rank > 0) {
+    weight.narrow(1, k_, total_rank_).copy_(updates_.columns);
+  } else if (total_rank_ > 0) {
     weight.narrow(1, k_, total_rank_).zero_();
     write_update_columns(weight);
   }
@@ -129,7 +156,8 @@ void LinearGroup::fill_update_input(const at::Tensor& x_ext, const DropoutContex
   at::Tensor x = x_ext.narrow(1, 0, k_);
   if (dropout != nullptr) x = dropped(x, *dropout);
   if (gemm_.has_forward()) return gemm_.update_input(x, x_ext);
-  product_into(x, a_, x_ext.narrow(1, k_, total_rank_));
+  const at::Tensor u = x_ext.narrow(1, k_, total_rank_);
+  thin_fits(x, {0, k_}, total_rank_) ? thin_project(x, a_, {0, k_}, u) : product_into(x, a_, u);
 }
 
 void LinearGroup::forward(const at::Tensor& x_ext, const at::Tensor& y, const DropoutContext* dropout) const {
@@ -150,8 +178,9 @@ at::Tensor LinearGroup::backward(const at::Tensor& dy, const at::Tensor& x_ext, 
     if (total_rank_ > 0) accumulate(dy, du, x_ext, dropout);
     return dx;
   }
-  const at::Tensor w = weight();
   at::Tensor dx;
+  if (updates_.rank > 0 && dropout == nullptr && thin_backward(dy, x_ext, wanted, dx)) return dx;
+  const at::Tensor w = weight();
   if (wanted == InputGradient::Wanted) {
     const at::Tensor dx_ext = at::mm(dy, w);
     dx = dx_ext.narrow(1, 0, k_);
@@ -173,6 +202,27 @@ at::Tensor LinearGroup::packed_backward(const at::Tensor& dy, const DropoutConte
   if (!gemm_.has_backward()) gemm_.pack_backward(base_weight().narrow(1, 0, k_));
   if (dropout == nullptr || total_rank_ == 0) return gemm_.input_gradient(dy, du);
   return gemm_.input_gradient(dy, {}) + dropped(at::mm(du, a_), *dropout);
+}
+
+/// The backward pass with the adapters' products by our own kernels; false, and nothing done, where they do not take
+/// the rows.
+bool LinearGroup::thin_backward(const at::Tensor& dy, const at::Tensor& x_ext, InputGradient wanted,
+                                at::Tensor& dx) const {
+  const at::Tensor x = x_ext.narrow(1, 0, k_), u = x_ext.narrow(1, k_, total_rank_);
+  ColumnBegins begin = {0};
+  std::vector<at::Tensor> grad_a, grad_b;
+  for (size_t i = 0; i < matrices_.size(); ++i) {
+    begin.push_back(begin.back() + matrices_[i].n());
+    grad_a.push_back(adapters_[i].grad_a);
+    grad_b.push_back(adapters_[i].grad_b);
+  }
+  if (!thin_fits(dy, begin, updates_.rank) || !thin_fits(x, {0, k_}, total_rank_)) return false;
+  const at::Tensor du = at::empty({dy.size(0), total_rank_}, dy.options());
+  thin_project(dy, updates_.transposed, begin, du);
+  if (wanted == InputGradient::Wanted) dx = at::mm(dy, base_weight().narrow(1, 0, k_)).addmm_(du, a_);
+  thin_gradient_b(dy, u, begin, updates_.scale, grad_b);
+  thin_gradient_a(x, du, grad_a);
+  return true;
 }
 
 /// Adds to the gradients of all adapters, given that of u = x A^T.

@@ -1,10 +1,11 @@
-// RMSNorm through plain libtorch operations, and on the CPU through our kernels.
+// RMSNorm through our kernels, and through plain libtorch operations where there is none for the type or device.
 #include "slmi/ops/norm.h"
 
 #include <ATen/ATen.h>
 
-#include "cpu_types.h"
+#include "cuda_types.h"
 #include "slmi/kernels/cpu/rms_norm.h"
+#include "slmi/kernels/cuda/rms_norm.h"
 
 namespace slmi::ops {
 
@@ -20,6 +21,12 @@ void rms_norm_forward(const at::Tensor& x, const at::Tensor& weight, double eps,
     });
     return;
   }
+  const bool done = on_cuda(out, [&](auto tag, auto stream) {
+    using T = Element<decltype(tag)>;
+    kernels::cuda::rms_norm_forward(pointer<float>(x), pointer<float>(weight), static_cast<float>(eps), x.size(0),
+                                    x.size(1), pointer<T>(out), out.stride(0), pointer<float>(rstd), stream);
+  });
+  if (done) return;
   const at::Tensor r = x.pow(2).mean(-1).add_(eps).rsqrt_();
   rstd.copy_(r);
   out.copy_(x.mul(r.unsqueeze(-1)).mul_(weight));
@@ -37,6 +44,12 @@ void rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tens
     });
     return;
   }
+  const bool done = on_cuda(dy, [&](auto tag, auto stream) {
+    using T = Element<decltype(tag)>;
+    kernels::cuda::rms_norm_backward(pointer<T>(dy), dy.stride(0), pointer<float>(x), pointer<float>(weight),
+                                     pointer<float>(rstd), x.size(0), x.size(1), pointer<float>(dx), stream);
+  });
+  if (done) return;
   const at::Tensor r = rstd.unsqueeze(-1);
   const at::Tensor normalized = x * r;
   const at::Tensor dn = dy.to(at::kFloat) * weight;
@@ -45,8 +58,14 @@ void rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tens
 }
 
 at::Tensor add_residual(const at::Tensor& hidden, const at::Tensor& y) {
-  if (!fits_cpu_kernels(y)) return hidden + y;
   const at::Tensor out = at::empty_like(hidden);
+  const bool done = on_cuda(y, [&](auto tag, auto stream) {
+    using T = Element<decltype(tag)>;
+    kernels::cuda::add_to_residual(pointer<float>(hidden), pointer<T>(y), y.stride(0), hidden.size(0), hidden.size(1),
+                                   pointer<float>(out), stream);
+  });
+  if (done) return out;
+  if (!fits_cpu_kernels(y)) return hidden + y;
   with_element_type(y.scalar_type(), [&](auto tag) {
     using T = Element<decltype(tag)>;
     parallel(hidden.size(0), kRowGrain, [&](int64_t begin, int64_t end) {

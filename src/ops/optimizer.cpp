@@ -1,8 +1,9 @@
 // AdamW; see the header.
 #include "slmi/ops/optimizer.h"
 
-#include "cpu_types.h"
+#include "cuda_types.h"
 #include "slmi/kernels/cpu/adamw.h"
+#include "slmi/kernels/cuda/adamw.h"
 
 #include <ATen/ATen.h>
 #include <cmath>
@@ -41,6 +42,15 @@ at::Tensor sum_of_squares(const at::Tensor& x) {
 
 void measure_gradient(const at::Tensor& gradients, StepNumbers& numbers) {
   const auto at_index = [&](StepNumbers::Index i) { return numbers.values.narrow(0, i, 1); };
+  const bool done = on_cuda(gradients, [&](auto, auto stream) {
+    const at::Tensor scratch =
+        at::empty({kernels::cuda::gradient_norm_scratch(gradients.numel())}, gradients.options().dtype(at::kDouble));
+    float* n = pointer<float>(numbers.values);
+    kernels::cuda::gradient_norm(pointer<float>(gradients), gradients.numel(), pointer<double>(scratch),
+                                 n + StepNumbers::InverseTargets, n + StepNumbers::MaxNorm,
+                                 n + StepNumbers::GradientNorm, n + StepNumbers::GradientScale, stream);
+  });
+  if (done) return;
   constexpr double kEps = 1e-6;  // of torch.nn.utils.clip_grad_norm_
   const at::Tensor inverse = at_index(StepNumbers::InverseTargets);
   const at::Tensor norm = sum_of_squares(gradients).sqrt().to(at::kFloat).view({1}) * inverse;
@@ -71,6 +81,15 @@ void adamw_step(const at::Tensor& values, const at::Tensor& gradients, const at:
     });
     return;
   }
+  const bool done = on_cuda(values, [&](auto, auto stream) {
+    const float* n = pointer<float>(numbers.values);
+    kernels::cuda::adamw_step(pointer<float>(values), pointer<float>(gradients), pointer<float>(m), pointer<float>(v),
+                              values.numel(), {options.beta1, options.beta2, options.eps, options.weight_decay},
+                              {n + StepNumbers::LearningRate, n + StepNumbers::BiasCorrection1,
+                               n + StepNumbers::BiasCorrection2, n + StepNumbers::GradientScale},
+                              stream);
+  });
+  if (done) return;
   const auto number = [&](StepNumbers::Index i) { return numbers.values.narrow(0, i, 1); };
   const at::Tensor lr = number(StepNumbers::LearningRate);
   gradients.mul_(number(StepNumbers::GradientScale));

@@ -7,9 +7,10 @@
 
 #include <cstring>
 
-#include "cpu_types.h"
+#include "cuda_types.h"
 #include "slmi/base/error.h"
 #include "slmi/kernels/cpu/dequantize.h"
+#include "slmi/kernels/cuda/nf4.h"
 #include "slmi/kernels/nf4_codebook.h"
 #include "slmi/quant/gguf_codec.h"
 #include "slmi/quant/gptq_packing.h"
@@ -172,7 +173,7 @@ void PackedMatrix::page_out() const {
 
 void PackedMatrix::dequantize_into(const at::Tensor& out) const {
   if (!device_.is_cpu()) {
-    out.copy_(dequantize_cuda());
+    if (!dequantize_nf4_cuda(out)) out.copy_(dequantize_cuda());
   } else if (out.scalar_type() == at::kFloat || out.scalar_type() == at::kBFloat16) {
     dequantize_rows_into(out, 0);
   } else {
@@ -196,6 +197,26 @@ void PackedMatrix::dequantize_rows_into(const at::Tensor& out, int64_t first_row
   const auto block = quant::block_format(format_);
   run_rows(out, out.size(0), [&](auto* dst, int64_t stride, int64_t begin, int64_t end) {
     kernels::cpu::dequantize_rows(block, stored_->bytes.data(), dst, k_, stride, first_row + begin, first_row + end);
+  });
+}
+
+/// Through our kernel; false where there is none for the format.
+bool PackedMatrix::dequantize_nf4_cuda(const at::Tensor& out) const {
+  const auto& p = planes_;
+  if (!p.codes.defined()) return false;
+  return on_cuda(out, [&](auto tag, auto stream) {
+    using T = Element<decltype(tag)>;
+    kernels::Nf4View view = {pointer<uint8_t>(p.codes),    nullptr, nullptr, nullptr,
+                             static_cast<float>(p.offset), n_,      k_};
+    const float* map = nullptr;
+    if (p.absmax.defined()) {
+      view.absmax = pointer<float>(p.absmax);
+    } else {
+      view.absmax_codes = pointer<uint8_t>(p.absmax_codes);
+      view.absmax2 = pointer<float>(p.absmax2);
+      map = pointer<float>(p.map);
+    }
+    kernels::cuda::nf4_dequantize(view, map, pointer<T>(out), out.stride(0), stream);
   });
 }
 

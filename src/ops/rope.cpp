@@ -3,8 +3,9 @@
 
 #include <ATen/ATen.h>
 
-#include "cpu_types.h"
+#include "cuda_types.h"
 #include "slmi/kernels/cpu/rope.h"
+#include "slmi/kernels/cuda/rope.h"
 
 namespace slmi::ops {
 
@@ -24,9 +25,15 @@ void RopeTable::reserve(int64_t n) {
 void rope_apply(const at::Tensor& x, int64_t num_heads, const RopeTable& table, const at::Tensor& positions,
                 RopeDirection direction) {
   const int64_t half = table.cos().size(1);
+  const auto kernel_direction =
+      direction == RopeDirection::Forward ? kernels::cpu::RopeDirection::Forward : kernels::cpu::RopeDirection::Inverse;
+  const bool done = on_cuda(x, [&](auto tag, auto stream) {
+    using T = Element<decltype(tag)>;
+    kernels::cuda::rope_apply(pointer<T>(x), x.stride(0), x.size(0), num_heads, 2 * half, pointer<float>(table.cos()),
+                              pointer<float>(table.sin()), pointer<int32_t>(positions), kernel_direction, stream);
+  });
+  if (done) return;
   if (fits_cpu_kernels(x)) {
-    const auto kernel_direction = direction == RopeDirection::Forward ? kernels::cpu::RopeDirection::Forward
-                                                                      : kernels::cpu::RopeDirection::Inverse;
     with_element_type(x.scalar_type(), [&](auto tag) {
       using T = Element<decltype(tag)>;
       parallel(x.size(0), kRowGrain, [&](int64_t begin, int64_t end) {

@@ -1,10 +1,11 @@
-// SwiGLU through plain libtorch operations, and on the CPU through our kernels.
+// SwiGLU through our kernels, and through plain libtorch operations where there is none for the type or device.
 #include "slmi/ops/swiglu.h"
 
 #include <ATen/ATen.h>
 
-#include "cpu_types.h"
+#include "cuda_types.h"
 #include "slmi/kernels/cpu/swiglu.h"
+#include "slmi/kernels/cuda/swiglu.h"
 
 namespace slmi::ops {
 
@@ -20,6 +21,12 @@ void swiglu_forward(const at::Tensor& gate_up, const at::Tensor& out) {
     });
     return;
   }
+  const bool done = on_cuda(gate_up, [&](auto tag, auto stream) {
+    using T = Element<decltype(tag)>;
+    kernels::cuda::swiglu_forward(pointer<T>(gate_up), gate_up.stride(0), gate_up.size(0), f, pointer<T>(out),
+                                  out.stride(0), stream);
+  });
+  if (done) return;
   const at::Tensor gate = gate_up.narrow(1, 0, f).to(at::kFloat), up = gate_up.narrow(1, f, f).to(at::kFloat);
   out.copy_(at::silu(gate).mul_(up));
 }
@@ -37,6 +44,13 @@ void swiglu_backward(const at::Tensor& gate_up, const at::Tensor& d_out, const a
     });
     return;
   }
+  const bool done = on_cuda(gate_up, [&](auto tag, auto stream) {
+    using T = Element<decltype(tag)>;
+    kernels::cuda::swiglu_backward(pointer<T>(gate_up), gate_up.stride(0), pointer<T>(d_out), d_out.stride(0),
+                                   gate_up.size(0), f, pointer<T>(d_gate_up), d_gate_up.stride(0),
+                                   static_cast<T*>(nullptr), 0, stream);
+  });
+  if (done) return;
   const at::Tensor gate = gate_up.narrow(1, 0, f).to(at::kFloat), up = gate_up.narrow(1, f, f).to(at::kFloat);
   const at::Tensor d = d_out.to(at::kFloat);
   const at::Tensor sigmoid = at::sigmoid(gate);

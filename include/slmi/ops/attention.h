@@ -35,6 +35,17 @@ class AttentionPlan {
     at::Tensor mask;         // f32 [S, 1, Lq, Lk]: 0 or -inf
   };
   const Padded& padded() const;
+  /// What FlashAttention over packed rows is given: a causal pass of every segment over itself, and a pass of all that
+  /// share a prefix over that. Empty offsets if the segments do not follow each other from row 0 on, each over its own
+  /// keys, as in training; built on first use.
+  struct Flash {
+    at::Tensor offsets;                          // i32 [S + 1], of queries and keys
+    int64_t longest = 0;                         // tokens of a segment
+    at::Tensor sharing_rows, prefix_rows;        // i64: rows that see a prefix, prefix by prefix; rows of the prefixes
+    at::Tensor sharing_offsets, prefix_offsets;  // i32 [prefixes + 1]
+    int64_t most_sharing = 0, longest_prefix = 0;
+  };
+  const Flash& flash() const;
   /// The CPU kernels' own plan: built on first use, for the current number of threads.
   const kernels::cpu::AttentionPlan& cpu(const AttentionShape& shape) const;
 
@@ -43,6 +54,7 @@ class AttentionPlan {
   at::Device device_ = at::kCPU;
   AttentionPasses passes_ = AttentionPasses::ForwardAndBackward;
   mutable Padded padded_;
+  mutable std::shared_ptr<const Flash> flash_;
   mutable std::shared_ptr<const kernels::cpu::AttentionPlan> cpu_;
 };
 

@@ -71,6 +71,8 @@ class LinearGroup {
   void accumulate(const at::Tensor& dy, const at::Tensor& du, const at::Tensor& x_ext,
                   const DropoutContext* dropout) const;
   void write_update_columns(const at::Tensor& weight) const;
+  void refresh_updates();
+  bool thin_backward(const at::Tensor& dy, const at::Tensor& x_ext, InputGradient wanted, at::Tensor& dx) const;
   at::Tensor dropped(const at::Tensor& x, const DropoutContext& dropout) const;
 
   std::vector<PackedMatrix> matrices_;
@@ -81,6 +83,14 @@ class LinearGroup {
   std::vector<LoraPair> adapters_;
   at::Tensor a_;         // [total rank, K], compute type: the adapters' A stacked
   at::Tensor resident_;  // [N, K + total rank]
+  /// On a GPU, where every matrix has an adapter of one rank and one scale: s*B as the last columns of the weight take
+  /// it, [N, total rank], and as the gradient of u takes it, transposed and side by side, [rank, N].
+  struct Updates {
+    at::Tensor columns, transposed;
+    int64_t rank = 0;  // 0: not so
+    double scale = 1.0;
+  };
+  Updates updates_;
   // In place of resident_ where the machine has fast packed products; a backward form that
   // training did not ask for is made at its first use.
   mutable GemmWeights gemm_;

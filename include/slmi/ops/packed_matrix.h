@@ -52,6 +52,7 @@ class PackedMatrix {
   at::Tensor rows(const at::Tensor& ids) const;
 
  private:
+  bool dequantize_nf4_cuda(const at::Tensor& out) const;
   at::Tensor dequantize_cuda() const;
 
   std::string name_;

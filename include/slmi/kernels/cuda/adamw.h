@@ -1,0 +1,38 @@
+// AdamW on flat f32 buffers, and the gradient's norm, on a GPU. Conventions: types.h.
+#pragma once
+
+#include "slmi/kernels/cuda/types.h"
+
+namespace slmi::kernels::cuda {
+
+/// What a step has of its own, in device memory, so that a captured step can be replayed with other numbers.
+struct AdamWNumbers {
+  const float* learning_rate;
+  const float *bias_correction1, *bias_correction2;  // 1 - beta^step, step counted from 1
+  const float* gradient_scale;  // multiplies the gradient first: 1 / targets, times the clipping factor
+};
+
+struct AdamWConstants {
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.0;
+};
+
+// One step of torch.optim.AdamW as cpu::adamw_step does it; clears the gradients.
+//
+// Source    Loshchilov & Hutter 2017, arXiv:1711.05101.
+// Shapes    param, grad, m, v f32 [n].
+// Numerics  equal bits to the CPU's.
+void adamw_step(float* param, float* grad, float* m, float* v, int64_t n, const AdamWConstants& constants,
+                const AdamWNumbers& numbers, Stream stream);
+
+/// Values of `scratch` that gradient_norm needs.
+int64_t gradient_norm_scratch(int64_t n);
+
+// norm = sqrt(sum of squares) * inverse_targets;  scale = inverse_targets * min(1, max_norm / (norm + 1e-6)), without
+// the second factor where max_norm is 0: what torch.nn.utils.clip_grad_norm_ does to the mean gradient.
+//
+// Shapes    gradients f32 [n]; scratch f64 [gradient_norm_scratch(n)]; the others one f32 each.
+// Numerics  squares and sums in f64.
+void gradient_norm(const float* gradients, int64_t n, double* scratch, const float* inverse_targets,
+                   const float* max_norm, float* norm, float* scale, Stream stream);
+
+}  // namespace slmi::kernels::cuda

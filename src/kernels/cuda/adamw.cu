@@ -1,0 +1,118 @@
+// AdamW and the gradient's norm.
+#include "slmi/kernels/cuda/adamw.h"
+
+#include <cmath>
+
+#include "device.cuh"
+#include "launch.h"
+
+namespace slmi::kernels::cuda {
+namespace {
+
+using namespace detail;
+
+constexpr int kThreads = 256;
+constexpr int64_t kSumBlock = int64_t{1} << 14;  // values a block of threads sums up
+
+struct Factors {
+  float gradient_scale, decay, one_minus_beta1, beta2, one_minus_beta2, root_bias_correction2, eps, minus_step_size;
+};
+
+/// Scalars in f64, rounded once, as the reference has them; one thread a block makes them.
+__device__ Factors factors_of(const AdamWConstants& c, const AdamWNumbers& n) {
+  const double lr = *n.learning_rate;
+  return {*n.gradient_scale,
+          static_cast<float>(1.0 - lr * c.weight_decay),
+          static_cast<float>(1.0 - c.beta1),
+          static_cast<float>(c.beta2),
+          static_cast<float>(1.0 - c.beta2),
+          static_cast<float>(sqrt(static_cast<double>(*n.bias_correction2))),
+          static_cast<float>(c.eps),
+          static_cast<float>(-(lr / static_cast<double>(*n.bias_correction1)))};
+}
+
+template <int V>
+__global__ void step(float* param, float* grad, float* m, float* v, int64_t n, AdamWConstants constants,
+                     AdamWNumbers numbers) {
+  __shared__ Factors f;
+  if (threadIdx.x == 0) f = factors_of(constants, numbers);
+  __syncthreads();
+  const int64_t begin = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * V;
+  if (begin >= n) return;
+  auto p = load<V>(param + begin), g = load<V>(grad + begin), mm = load<V>(m + begin), vv = load<V>(v + begin);
+#pragma unroll
+  for (int i = 0; i < V; ++i) {  // rounded as the reference does, without fma
+    const float gradient = __fmul_rn(g.values[i], f.gradient_scale);
+    mm.values[i] = __fadd_rn(mm.values[i], __fmul_rn(__fsub_rn(gradient, mm.values[i]), f.one_minus_beta1));
+    vv.values[i] =
+        __fadd_rn(__fmul_rn(vv.values[i], f.beta2), __fmul_rn(__fmul_rn(f.one_minus_beta2, gradient), gradient));
+    const float denominator = __fadd_rn(__fdiv_rn(__fsqrt_rn(vv.values[i]), f.root_bias_correction2), f.eps);
+    p.values[i] =
+        __fadd_rn(__fmul_rn(p.values[i], f.decay), __fmul_rn(f.minus_step_size, __fdiv_rn(mm.values[i], denominator)));
+    g.values[i] = 0.0f;
+  }
+  store<V>(param + begin, p);
+  store<V>(grad + begin, g);
+  store<V>(m + begin, mm);
+  store<V>(v + begin, vv);
+}
+
+__device__ double block_sum(double x) {
+  __shared__ double sums[kThreads];
+  sums[threadIdx.x] = x;
+  __syncthreads();
+  for (int half = kThreads / 2; half > 0; half /= 2) {
+    if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
+    __syncthreads();
+  }
+  return sums[0];
+}
+
+__global__ void squares(const float* x, int64_t n, double* sums) {
+  const int64_t begin = blockIdx.x * kSumBlock, end = min(n, begin + kSumBlock);
+  double sum = 0.0;
+  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) sum += static_cast<double>(x[i]) * x[i];
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+}
+
+__global__ void norm_of(const double* sums, int64_t blocks, const float* inverse_targets, const float* max_norm,
+                        float* norm, float* scale) {
+  double sum = 0.0;
+  for (int64_t i = threadIdx.x; i < blocks; i += kThreads) sum += sums[i];
+  sum = block_sum(sum);
+  if (threadIdx.x != 0) return;
+  constexpr float kEps = 1e-6f;  // of torch.nn.utils.clip_grad_norm_
+  const float mean_norm = static_cast<float>(sqrt(sum)) * *inverse_targets;
+  *norm = mean_norm;
+  *scale = *inverse_targets * (*max_norm > 0 ? fminf(*max_norm / (mean_norm + kEps), 1.0f) : 1.0f);
+}
+
+}  // namespace
+
+void adamw_step(float* param, float* grad, float* m, float* v, int64_t n, const AdamWConstants& constants,
+                const AdamWNumbers& numbers, Stream stream) {
+  if (n == 0) return;
+  const bool by_four = packs<float, 4>(param, 0, n) && packs<float, 4>(grad, 0, 0) && packs<float, 4>(m, 0, 0) &&
+                       packs<float, 4>(v, 0, 0);
+  const auto run = [&]<int V>() {
+    step<V><<<static_cast<unsigned>(ceil_div(n / V, kThreads)), kThreads, 0, stream>>>(param, grad, m, v, n, constants,
+                                                                                       numbers);
+  };
+  by_four ? run.template operator()<4>() : run.template operator()<1>();
+  check_launch("adamw_step");
+}
+
+int64_t gradient_norm_scratch(int64_t n) {
+  return ceil_div(n, kSumBlock);
+}
+
+void gradient_norm(const float* gradients, int64_t n, double* scratch, const float* inverse_targets,
+                   const float* max_norm, float* norm, float* scale, Stream stream) {
+  const int64_t blocks = gradient_norm_scratch(n);
+  if (blocks > 0) squares<<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(gradients, n, scratch);
+  norm_of<<<1, kThreads, 0, stream>>>(scratch, blocks, inverse_targets, max_norm, norm, scale);
+  check_launch("gradient_norm");
+}
+
+}  // namespace slmi::kernels::cuda

@@ -1,0 +1,392 @@
+// Thin products on tensor cores. Each warp streams tiles of x of 32 rows and 64 columns through its own shared memory,
+// several in flight; what is done with a tile costs less than reading it.
+#include "slmi/kernels/cuda/lora.h"
+
+#include <algorithm>
+
+#include "device.cuh"
+#include "launch.h"
+
+namespace slmi::kernels::cuda {
+namespace {
+
+using namespace detail;
+
+constexpr int kTileRows = 32, kTileColumns = 64, kTileBytes = kTileRows * kTileColumns * 2, kStages = 3;
+constexpr int kStep = 16;       // of a tensor core product: its depth, and the rank of one tile
+constexpr int kChunk = 16 / 2;  // elements of 16 bytes
+constexpr int kChunksARow = kTileColumns / kChunk;
+constexpr int kProjectWarps = 8, kGradientWarps = 4;
+constexpr int kMaxRankTiles = 4;
+constexpr int64_t kGradientBlocks = 128;  // about as many pieces of work, so that sums do not depend on the card
+
+__device__ inline uint32_t shared_address(const void* p) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+}
+
+/// 16 bytes from global to shared memory, or zeros.
+__device__ inline void copy_async(uint32_t to, const void* from, bool there) {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0));
+#endif
+}
+__device__ inline void commit_copies() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.commit_group;");
+#endif
+}
+/// Waits until at most `kPending` groups of this thread's copies are under way.
+template <int kPending>
+__device__ inline void wait_copies() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending));
+#endif
+}
+
+/// Four 8 x 8 matrices of 16-bit numbers; lane l names row l % 8 of matrix l / 8.
+__device__ inline void load_matrices(uint32_t (&r)[4], uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address));
+}
+__device__ inline void load_matrices_transposed(uint32_t (&r)[4], uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address));
+}
+
+/// d [16, 8] += a [16, 16] b [16, 8], f32 sums.
+__device__ inline void multiply_add(Bf16, float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+#if __CUDA_ARCH__ >= 800
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#endif
+}
+__device__ inline void multiply_add(F16, float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+#if __CUDA_ARCH__ >= 800
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#endif
+}
+
+/// Where 16 bytes of a tile lie: their place in the row is mixed with the row, so that eight rows of one column are in
+/// different banks.
+__device__ inline uint32_t tile_offset(int row, int chunk) {
+  return static_cast<uint32_t>((row * kChunksARow + (chunk ^ (row % 8))) * 16);
+}
+
+/// Starts copying x[row0 .. row0 + 32)[column0 .. column0 + 64); rows from `rows` on are zero.
+template <class T>
+__device__ void fetch_tile(uint32_t tile, const T* x, int64_t stride, int64_t row0, int64_t rows, int64_t column0,
+                           int lane) {
+#pragma unroll
+  for (int i = 0; i < kTileRows * kChunksARow / kWarp; ++i) {
+    const int id = i * kWarp + lane, row = id / kChunksARow, chunk = id % kChunksARow;
+    const bool there = row0 + row < rows;
+    copy_async(tile + tile_offset(row, chunk), there ? x + (row0 + row) * stride + column0 + chunk * kChunk : x, there);
+  }
+}
+
+template <class T>
+struct Project {
+  const T* x;
+  int64_t x_stride, rows;
+  AdapterColumns columns;
+  const T* p;
+  int64_t p_stride;
+  T* out;
+  int64_t out_stride;
+};
+
+/// A block: 32 rows, the columns of one adapter shared out to its warps, which add up at the end.
+template <class T, int kRankTiles>
+__global__ void __launch_bounds__(kProjectWarps* kWarp) project(Project<T> a) {
+  extern __shared__ __align__(128) unsigned char memory[];
+  constexpr int kRowTiles = kTileRows / 8;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int64_t row0 = static_cast<int64_t>(blockIdx.x) * kTileRows;
+  const int64_t first = a.columns.begin[blockIdx.y], width = a.columns.begin[blockIdx.y + 1] - first;
+  const uint32_t tiles = shared_address(memory) + static_cast<uint32_t>(warp * kStages * kTileBytes);
+  const int steps = static_cast<int>((width / kTileColumns - warp + kProjectWarps - 1) / kProjectWarps);
+  const auto column_of = [&](int s) { return first + static_cast<int64_t>(warp + s * kProjectWarps) * kTileColumns; };
+  const auto fetch = [&](int s) {
+    if (s < steps)
+      fetch_tile(tiles + static_cast<uint32_t>(s % kStages * kTileBytes), a.x, a.x_stride, row0, a.rows, column_of(s),
+                 lane);
+    commit_copies();
+  };
+  float sums[kRankTiles][kRowTiles][4] = {};
+  for (int s = 0; s < kStages - 1; ++s) fetch(s);
+  for (int s = 0; s < steps; ++s) {
+    wait_copies<kStages - 2>();
+    __syncwarp();  // all lanes' copies are there, and all have read the tile that is overwritten next
+    fetch(s + kStages - 1);
+    const uint32_t tile = tiles + static_cast<uint32_t>(s % kStages * kTileBytes);
+    const T* p = a.p + column_of(s);
+#pragma unroll
+    for (int k = 0; k < kTileColumns / kStep; ++k) {
+      uint32_t left[kRankTiles][4];
+#pragma unroll
+      for (int m = 0; m < kRankTiles; ++m) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int r = m * kStep + lane / 4 + 8 * (i % 2), c = k * kStep + lane % 4 * 2 + 8 * (i / 2);
+          left[m][i] = *reinterpret_cast<const uint32_t*>(p + r * a.p_stride + c);
+        }
+      }
+#pragma unroll
+      for (int n = 0; n < kRowTiles; n += 2) {  // two tiles of 8 rows, each in two halves of the depth
+        uint32_t right[4];
+        const int matrix = lane / 8, row = (n + matrix / 2) * 8 + lane % 8, chunk = k * 2 + matrix % 2;
+        load_matrices(right, tile + tile_offset(row, chunk));
+#pragma unroll
+        for (int m = 0; m < kRankTiles; ++m) {
+          multiply_add(T{}, sums[m][n], left[m], right[0], right[1]);
+          multiply_add(T{}, sums[m][n + 1], left[m], right[2], right[3]);
+        }
+      }
+    }
+  }
+  wait_copies<0>();
+  __syncthreads();                               // the tiles' memory is free
+  auto* all = reinterpret_cast<float*>(memory);  // [warps][rows][rank]
+  constexpr int kRank = kRankTiles * kStep, kValues = kTileRows * kRank;
+#pragma unroll
+  for (int m = 0; m < kRankTiles; ++m) {
+#pragma unroll
+    for (int n = 0; n < kRowTiles; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int r = m * kStep + lane / 4 + 8 * (i / 2), row = n * 8 + lane % 4 * 2 + i % 2;
+        all[warp * kValues + row * kRank + r] = sums[m][n][i];
+      }
+    }
+  }
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.x); i < kValues; i += kProjectWarps * kWarp) {
+    const int64_t row = row0 + i / kRank;
+    if (row >= a.rows) continue;
+    float sum = 0.0f;
+#pragma unroll
+    for (int w = 0; w < kProjectWarps; ++w) sum += all[w * kValues + i];
+    a.out[row * a.out_stride + blockIdx.y * kRank + i % kRank] = from_f32<T>(sum);
+  }
+}
+
+template <class T>
+struct Gradient {
+  const T* x;
+  int64_t x_stride, rows;
+  AdapterColumns columns;
+  const T* q;
+  int64_t q_stride;
+  int64_t rows_a_piece;
+  float* parts;  // [pieces][rank * columns], in the layout of the gradients
+  int64_t rank_step, column_step;
+};
+
+/// Bytes between rows of q in shared memory: 16 more than the row, which puts eight rows into different banks.
+template <int kRankTiles>
+constexpr int kQRowBytes = kRankTiles* kStep * 2 + 16;
+template <int kRankTiles>
+constexpr int kGradientStageBytes = kTileBytes + kTileRows* kQRowBytes<kRankTiles>;
+
+/// A warp: 64 columns, a piece of the rows.
+template <class T, int kRankTiles>
+__global__ void __launch_bounds__(kGradientWarps* kWarp) gradient(Gradient<T> a) {
+  extern __shared__ __align__(128) unsigned char memory[];
+  constexpr int kColumnTiles = kTileColumns / 8, kStageBytes = kGradientStageBytes<kRankTiles>;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int64_t column0 = (static_cast<int64_t>(blockIdx.x) * kGradientWarps + warp) * kTileColumns;
+  if (column0 >= a.columns.begin[a.columns.count]) return;
+  int adapter = 0;
+  while (column0 >= a.columns.begin[adapter + 1]) ++adapter;
+  const T* q = a.q + adapter * kRankTiles * kStep;
+  const int64_t row_begin = blockIdx.y * a.rows_a_piece, row_end = min(a.rows, row_begin + a.rows_a_piece);
+  const int steps = static_cast<int>((row_end - row_begin + kTileRows - 1) / kTileRows);
+  const uint32_t stages = shared_address(memory) + static_cast<uint32_t>(warp * kStages * kStageBytes);
+  const auto fetch = [&](int s) {
+    if (s < steps) {
+      const uint32_t stage = stages + static_cast<uint32_t>(s % kStages * kStageBytes);
+      const int64_t row0 = row_begin + static_cast<int64_t>(s) * kTileRows;
+      fetch_tile(stage, a.x, a.x_stride, row0, row_end, column0, lane);
+      constexpr int kQChunks = kRankTiles * kStep / kChunk;
+#pragma unroll
+      for (int i = 0; i < kTileRows * kQChunks / kWarp; ++i) {
+        const int id = i * kWarp + lane, row = id / kQChunks, chunk = id % kQChunks;
+        const bool there = row0 + row < row_end;
+        copy_async(stage + kTileBytes + static_cast<uint32_t>(row * kQRowBytes<kRankTiles> + chunk * 16),
+                   there ? q + (row0 + row) * a.q_stride + chunk * kChunk : q, there);
+      }
+    }
+    commit_copies();
+  };
+  float sums[kRankTiles][kColumnTiles][4] = {};
+  for (int s = 0; s < kStages - 1; ++s) fetch(s);
+  for (int s = 0; s < steps; ++s) {
+    wait_copies<kStages - 2>();
+    __syncwarp();
+    fetch(s + kStages - 1);
+    const uint32_t tile = stages + static_cast<uint32_t>(s % kStages * kStageBytes), q_tile = tile + kTileBytes;
+    const int matrix = lane / 8;
+#pragma unroll
+    for (int k = 0; k < kTileRows / kStep; ++k) {
+      uint32_t left[kRankTiles][4];
+#pragma unroll
+      for (int m = 0; m < kRankTiles; ++m) {
+        const int row = k * kStep + 8 * (matrix / 2) + lane % 8, r = m * kStep + 8 * (matrix % 2);
+        load_matrices_transposed(left[m], q_tile + static_cast<uint32_t>(row * kQRowBytes<kRankTiles> + r * 2));
+      }
+#pragma unroll
+      for (int n = 0; n < kColumnTiles; n += 2) {  // two tiles of 8 columns, each in two halves of the depth
+        uint32_t right[4];
+        load_matrices_transposed(right, tile + tile_offset(k * kStep + 8 * (matrix % 2) + lane % 8, n + matrix / 2));
+#pragma unroll
+        for (int m = 0; m < kRankTiles; ++m) {
+          multiply_add(T{}, sums[m][n], left[m], right[0], right[1]);
+          multiply_add(T{}, sums[m][n + 1], left[m], right[2], right[3]);
+        }
+      }
+    }
+  }
+  float* part = a.parts + blockIdx.y * a.columns.begin[a.columns.count] * (kRankTiles * kStep);
+#pragma unroll
+  for (int m = 0; m < kRankTiles; ++m) {
+#pragma unroll
+    for (int n = 0; n < kColumnTiles; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int64_t r = m * kStep + lane / 4 + 8 * (i / 2), c = column0 + n * 8 + lane % 4 * 2 + i % 2;
+        part[r * a.rank_step + c * a.column_step] = sums[m][n][i];
+      }
+    }
+  }
+}
+
+struct Targets {
+  float* data[kMaxAdapters];
+  int64_t begin[kMaxAdapters + 1];  // the last ones are the end where there are fewer
+};
+
+__global__ void add_parts(const float* parts, int pieces, int64_t size, float scale, Targets targets) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= size) return;
+  float sum = 0.0f;
+  for (int piece = 0; piece < pieces; ++piece) sum += parts[piece * size + i];
+  int target = 0;
+  while (i >= targets.begin[target + 1]) ++target;
+  targets.data[target][i - targets.begin[target]] += scale * sum;
+}
+
+/// More shared memory than every card gives a kernel unasked: asked for at each launch, which is cheap.
+template <class Kernel>
+void allow_memory(Kernel kernel, int bytes) {
+  if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) != cudaSuccess)
+    check_launch("shared memory of a LoRA product");
+}
+
+/// run.operator()<rank / 16>().
+template <class Run>
+void at_rank(int64_t rank, const Run& run) {
+  switch (rank) {
+    case 16:
+      return run.template operator()<1>();
+    case 32:
+      return run.template operator()<2>();
+    case 48:
+      return run.template operator()<3>();
+    case 64:
+      return run.template operator()<4>();
+    default:
+      refuse("LoRA product", "a rank that is not 16, 32, 48 or 64");
+  }
+}
+
+int64_t total_columns(const AdapterColumns& columns) {
+  return columns.begin[columns.count];
+}
+
+struct Pieces {
+  int64_t count, rows;
+};
+Pieces pieces_of(int64_t rows, const AdapterColumns& columns) {
+  const int64_t blocks = ceil_div(total_columns(columns), kGradientWarps * kTileColumns);
+  const int64_t wanted = std::clamp<int64_t>(kGradientBlocks / blocks, 1, ceil_div(rows, kTileRows));
+  const int64_t each = ceil_div(ceil_div(rows, wanted), kTileRows) * kTileRows;
+  return {ceil_div(rows, each), each};
+}
+
+}  // namespace
+
+template <class T>
+bool lora_fits(int compute_capability, const T* x, int64_t x_stride, const AdapterColumns& columns, int64_t rank) {
+  if (compute_capability < 80 || rank <= 0 || rank % kStep != 0 || rank > kMaxRankTiles * kStep) return false;
+  for (int i = 0; i <= columns.count; ++i)
+    if (columns.begin[i] % kTileColumns != 0) return false;
+  return packs<T, kChunk>(x, x_stride, 0);
+}
+
+template <class T>
+void lora_project(const T* x, int64_t x_stride, int64_t rows, const AdapterColumns& columns, const T* p,
+                  int64_t p_stride, int64_t rank, T* out, int64_t out_stride, Stream stream) {
+  if (rows == 0) return;
+  const Project<T> a = {x, x_stride, rows, columns, p, p_stride, out, out_stride};
+  at_rank(rank, [&]<int kRankTiles>() {
+    constexpr int kBytes = kProjectWarps * std::max(kStages * kTileBytes, kTileRows * kRankTiles * kStep * 4);
+    allow_memory(project<T, kRankTiles>, kBytes);
+    const dim3 grid(static_cast<unsigned>(ceil_div(rows, kTileRows)), static_cast<unsigned>(columns.count));
+    project<T, kRankTiles><<<grid, kProjectWarps * kWarp, kBytes, stream>>>(a);
+  });
+  check_launch("lora_project");
+}
+
+int64_t lora_gradient_scratch(int64_t rows, const AdapterColumns& columns, int64_t rank) {
+  return rows == 0 ? 0 : pieces_of(rows, columns).count * total_columns(columns) * rank;
+}
+
+template <class T>
+void lora_gradient(const T* x, int64_t x_stride, int64_t rows, const AdapterColumns& columns, const T* q,
+                   int64_t q_stride, int64_t rank, GradientLayout layout, float scale, const AdapterTargets& targets,
+                   float* scratch, Stream stream) {
+  if (rows == 0) return;
+  const Pieces pieces = pieces_of(rows, columns);
+  const int64_t width = total_columns(columns);
+  const bool rank_first = layout == GradientLayout::RankFirst;
+  const Gradient<T> a = {
+      x, x_stride, rows, columns, q, q_stride, pieces.rows, scratch, rank_first ? width : 1, rank_first ? 1 : rank};
+  at_rank(rank, [&]<int kRankTiles>() {
+    constexpr int kBytes = kGradientWarps * kStages * kGradientStageBytes<kRankTiles>;
+    allow_memory(gradient<T, kRankTiles>, kBytes);
+    const dim3 grid(static_cast<unsigned>(ceil_div(width, kGradientWarps * kTileColumns)),
+                    static_cast<unsigned>(pieces.count));
+    gradient<T, kRankTiles><<<grid, kGradientWarps * kWarp, kBytes, stream>>>(a);
+  });
+  Targets out = {};
+  for (int i = 0; i < kMaxAdapters; ++i) {
+    out.data[i] = targets.data[i];
+    out.begin[i + 1] = out.begin[i] + targets.size[i];
+  }
+  constexpr unsigned kThreads = 256;
+  const int64_t size = width * rank;
+  add_parts<<<static_cast<unsigned>(ceil_div(size, kThreads)), kThreads, 0, stream>>>(
+      scratch, static_cast<int>(pieces.count), size, scale, out);
+  check_launch("lora_gradient");
+}
+
+#define SLMI_FOR(T)                                                                                             \
+  template bool lora_fits(int, const T*, int64_t, const AdapterColumns&, int64_t);                              \
+  template void lora_project(const T*, int64_t, int64_t, const AdapterColumns&, const T*, int64_t, int64_t, T*, \
+                             int64_t, Stream);                                                                  \
+  template void lora_gradient(const T*, int64_t, int64_t, const AdapterColumns&, const T*, int64_t, int64_t,    \
+                              GradientLayout, float, const AdapterTargets&, float*, Stream);
+SLMI_FOR(Bf16)
+SLMI_FOR(F16)
+#undef SLMI_FOR
+
+}  // namespace slmi::kernels::cuda

@@ -1,0 +1,50 @@
+// From tensors to the typed pointers and the stream that the CUDA kernels take.
+#pragma once
+
+#include "cpu_types.h"
+#include "slmi/kernels/cuda/types.h"
+#ifdef SLMI_WITH_CUDA
+#include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDAStream.h>
+#endif
+
+namespace slmi::ops {
+
+/// body(tag, stream), with a null T* of the element type (float, Bf16 or F16), if the tensor is on a GPU and its
+/// columns lie next to each other. Returns whether it ran; never in a program that was not compiled for GPUs, whose
+/// bodies are not compiled either.
+template <class Body>
+bool on_cuda([[maybe_unused]] const at::Tensor& t, [[maybe_unused]] const Body& body) {
+#ifdef SLMI_WITH_CUDA
+  if (!t.is_cuda() || t.stride(-1) != 1) return false;
+  const kernels::cuda::Stream stream = c10::cuda::getCurrentCUDAStream(t.get_device()).stream();
+  switch (t.scalar_type()) {
+    case at::kFloat:
+      body(static_cast<float*>(nullptr), stream);
+      return true;
+    case at::kBFloat16:
+      body(static_cast<kernels::cuda::Bf16*>(nullptr), stream);
+      return true;
+    case at::kHalf:
+      body(static_cast<kernels::cuda::F16*>(nullptr), stream);
+      return true;
+    default:
+      return false;
+  }
+#else
+  return false;
+#endif
+}
+
+/// 90 for 9.0; 0 without a GPU.
+inline int compute_capability([[maybe_unused]] at::Device device) {
+#ifdef SLMI_WITH_CUDA
+  if (!device.is_cuda()) return 0;
+  const auto* properties = at::cuda::getDeviceProperties(device.index());
+  return 10 * properties->major + properties->minor;
+#else
+  return 0;
+#endif
+}
+
+}  // namespace slmi::ops

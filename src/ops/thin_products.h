@@ -1,0 +1,27 @@
+// LoRA's thin products on a GPU: a matrix library takes as long for them as for the base's.
+#pragma once
+
+#include <vector>
+
+#include "slmi/ops/tensor.h"
+
+namespace slmi::ops {
+
+/// Columns of adapters 0, 1, ...: adapter i has [begin[i], begin[i + 1]).
+using ColumnBegins = std::vector<int64_t>;
+
+/// Whether the functions below take rows like x's, with products of this rank at once.
+bool thin_fits(const at::Tensor& x, const ColumnBegins& begin, int64_t rank);
+
+/// Column i*rank + r of out is the sum of x times row r of p over adapter i's columns. x [T, columns], p [rank,
+/// columns], out [T, adapters * rank], all of one 16-bit type. One adapter: x p^T.
+void thin_project(const at::Tensor& x, const at::Tensor& p, const ColumnBegins& begin, const at::Tensor& out);
+
+/// targets += q^T x, the rows shared out to the targets in order. x [T, K], q [T, R], target f32 [its R, K].
+void thin_gradient_a(const at::Tensor& x, const at::Tensor& q, const std::vector<at::Tensor>& targets);
+
+/// target i += scale * x_i^T q_i. x [T, columns], q [T, adapters * rank], target i f32 [columns of i, rank].
+void thin_gradient_b(const at::Tensor& x, const at::Tensor& q, const ColumnBegins& begin, double scale,
+                     const std::vector<at::Tensor>& targets);
+
+}  // namespace slmi::ops

@@ -1,0 +1,388 @@
+// Every CUDA kernel against the scalar one of the CPU, in all element types, at widths around every pack and at the
+// real models', with rows that allow packs and rows that do not.
+#include <gtest/gtest.h>
+
+#include "device_rows.h"
+#include "slmi/kernels/cpu/adamw.h"
+#include "slmi/kernels/cpu/cross_entropy.h"
+#include "slmi/kernels/cpu/dequantize.h"
+#include "slmi/kernels/cpu/rms_norm.h"
+#include "slmi/kernels/cpu/rope.h"
+#include "slmi/kernels/cpu/swiglu.h"
+#include "slmi/kernels/cuda/adamw.h"
+#include "slmi/kernels/cuda/cross_entropy.h"
+#include "slmi/kernels/cuda/lora.h"
+#include "slmi/kernels/cuda/nf4.h"
+#include "slmi/kernels/cuda/rms_norm.h"
+#include "slmi/kernels/cuda/rope.h"
+#include "slmi/kernels/cuda/swiglu.h"
+#include "slmi/quant/nf4.h"
+
+namespace slmi::kernels::cuda {
+namespace {
+
+constexpr auto kScalar = cpu::SimdLevel::Scalar;
+constexpr int64_t kRows = 5;
+
+/// A width, and how rows lie: packed (stride and start multiples of 16 bytes) or anyhow.
+struct Layout {
+  int64_t width, stride, offset;
+};
+std::vector<Layout> layouts(std::vector<int64_t> widths) {
+  std::vector<Layout> out;
+  for (const int64_t w : widths) {
+    out.push_back({w, (w + 7) / 8 * 8 + 16, 0});
+    out.push_back({w, w + 3, 1});
+  }
+  return out;
+}
+const std::vector<int64_t> kWidths = {1,   3,   4,   7,    8,    9,    31,   32,   33,  127,
+                                      128, 129, 576, 1023, 1024, 1025, 1536, 2048, 8192};
+
+template <class T>
+class CudaKernels : public ::testing::Test {
+ protected:
+  void SetUp() override { SLMI_REQUIRE_CUDA(); }
+};
+using Types = ::testing::Types<float, Bf16, F16>;
+TYPED_TEST_SUITE(CudaKernels, Types);
+
+TYPED_TEST(CudaKernels, Nf4EqualsTheCpuBitForBit) {
+  using T = TypeParam;
+  for (const auto scales : {quant::Nf4Scales::Plain, quant::Nf4Scales::Double}) {
+    for (const auto& l : layouts({8, 63, 64, 65, 576, 2048})) {
+      const int64_t n = l.width > 1000 ? 300 : 37;  // more than one second-level scale
+      std::vector<float> weight(static_cast<size_t>(n * l.width));
+      Random random(7);
+      for (float& w : weight) w = static_cast<float>(0.02 * random.normal());
+      const auto q = quant::nf4_quantize(weight, n, l.width, {scales, std::nullopt});
+      std::vector<float> want(weight.size());
+      quant::nf4_dequantize(q, want);
+      const DeviceArray<uint8_t> codes(q.codes), absmax_codes(q.absmax_codes);
+      const DeviceArray<float> absmax(q.absmax), absmax2(q.absmax2),
+          map(std::vector<float>(dynamic_map().begin(), dynamic_map().end()));
+      Nf4View view = q.view();
+      view.codes = codes.data();
+      view.absmax = q.absmax.empty() ? nullptr : absmax.data();
+      view.absmax_codes = absmax_codes.data();
+      view.absmax2 = absmax2.data();
+      Rows<T> out(n, l.width, l.stride, l.offset);
+      nf4_dequantize(view, q.doubly_quantized() ? map.data() : nullptr, out.data(), l.stride, nullptr);
+      ASSERT_TRUE(out.only_rows_written()) << l.width;
+      ASSERT_EQ(out.values(), rounded<T>(want)) << l.width;
+    }
+  }
+}
+
+TYPED_TEST(CudaKernels, RmsNormAndItsGradient) {
+  using T = TypeParam;
+  constexpr float kEps = 1e-5f;
+  for (const auto& l : layouts(kWidths)) {
+    const auto w = l.width;
+    const auto x = Rows<float>::random(kRows, w, w, 1), weight = Rows<float>::random(1, w, w, 2);
+    const auto y = Rows<T>::random(kRows, w, l.stride, 3, 1.0, l.offset);
+    const auto xs = x.values(), ws = weight.values(), ys = y.values();
+    Rows<T> out(kRows, w, l.stride, l.offset);
+    Rows<float> rstd(1, kRows, kRows);
+    rms_norm_forward(x.data(), weight.data(), kEps, kRows, w, out.data(), l.stride, rstd.data(), nullptr);
+    std::vector<float> want(xs.size()), want_rstd(kRows);
+    cpu::rms_norm_forward(xs.data(), ws.data(), kEps, w, want.data(), w, want_rstd.data(), 0, kRows, kScalar);
+    // The sum of squares, of positive terms: at most width roundings, in the worst order.
+    const double sum_error = static_cast<double>(w) * 0x1p-24, bound = unit_roundoff<T>() + sum_error + 4 * 0x1p-24;
+    ASSERT_TRUE(out.only_rows_written()) << w;
+    ASSERT_TRUE(rstd.only_rows_written()) << w;
+    ASSERT_TRUE(near(rstd.values(), want_rstd, sum_error + 4 * 0x1p-24, 0)) << w;
+    ASSERT_TRUE(near(out.values(), want, bound, 1e-7)) << w;
+
+    // In one pass with the residual: hidden has the sum's own bits.
+    Rows<float> hidden(kRows, w, w), alone(kRows, w, w);
+    Rows<T> fused(kRows, w, l.stride, l.offset);
+    add_rms_norm_forward(x.data(), y.data(), l.stride, weight.data(), kEps, kRows, w, hidden.data(), fused.data(),
+                         l.stride, rstd.data(), nullptr);
+    add_to_residual(x.data(), y.data(), l.stride, kRows, w, alone.data(), nullptr);
+    std::vector<float> sum = xs;
+    for (size_t i = 0; i < sum.size(); ++i) sum[i] += ys[i];
+    ASSERT_TRUE(hidden.only_rows_written() && alone.only_rows_written() && fused.only_rows_written()) << w;
+    ASSERT_EQ(hidden.values(), sum) << w;
+    ASSERT_EQ(alone.values(), sum) << w;
+    cpu::rms_norm_forward(sum.data(), ws.data(), kEps, w, want.data(), w, want_rstd.data(), 0, kRows, kScalar);
+    ASSERT_TRUE(near(fused.values(), want, bound, 1e-7)) << w;
+
+    auto dx = Rows<float>::random(kRows, w, w, 4);
+    std::vector<float> want_dx = dx.values();
+    cpu::rms_norm_forward(xs.data(), ws.data(), kEps, w, want.data(), w, want_rstd.data(), 0, kRows, kScalar);
+    const DeviceArray<float> same_rstd(want_rstd);
+    rms_norm_backward(y.data(), l.stride, x.data(), weight.data(), same_rstd.data(), kRows, w, dx.data(), nullptr);
+    cpu::rms_norm_backward(ys.data(), w, xs.data(), ws.data(), want_rstd.data(), w, want_dx.data(), 0, kRows, kScalar);
+    ASSERT_TRUE(near(dx.values(), want_dx, 1e-6, 1e-6 * std::sqrt(static_cast<double>(w)))) << w;
+  }
+}
+
+TYPED_TEST(CudaKernels, RopeBothWaysEqualsTheCpuBitForBit) {
+  using T = TypeParam;
+  for (const int64_t head_dim : {2, 6, 16, 64, 128}) {
+    for (const auto direction : {RopeDirection::Forward, RopeDirection::Inverse}) {
+      for (const auto& l : layouts({3 * head_dim})) {
+        auto x = Rows<T>::random(kRows, l.width, l.stride, 5, 2.0, l.offset);
+        const auto cos = Rows<float>::random(9, head_dim / 2, head_dim / 2, 6),
+                   sin = Rows<float>::random(9, head_dim / 2, head_dim / 2, 7);
+        const std::vector<int32_t> positions = {0, 8, 3, 3, 1};
+        const DeviceArray<int32_t> device_positions(positions);
+        std::vector<float> want = x.values();
+        cpu::rope_apply(want.data(), l.width, 3, head_dim, cos.values().data(), sin.values().data(), positions.data(),
+                        direction, 0, kRows, kScalar);
+        rope_apply(x.data(), l.stride, kRows, 3, head_dim, cos.data(), sin.data(), device_positions.data(), direction,
+                   nullptr);
+        ASSERT_TRUE(x.only_rows_written()) << head_dim;
+        ASSERT_EQ(x.values(), rounded<T>(want)) << head_dim;
+      }
+    }
+  }
+}
+
+TYPED_TEST(CudaKernels, SwigluAndItsGradient) {
+  using T = TypeParam;
+  for (const auto& l : layouts(kWidths)) {
+    const int64_t f = l.width, stride = 2 * f + (l.stride - f);
+    const auto gate_up = Rows<T>::random(kRows, 2 * f, stride, 8, 3.0, l.offset);
+    const auto d_out = Rows<T>::random(kRows, f, l.stride, 9, 1.0, l.offset);
+    const auto xs = gate_up.values(), ds = d_out.values();
+    Rows<T> out(kRows, f, l.stride, l.offset), again(kRows, f, l.stride, l.offset);
+    Rows<T> d_gate_up(kRows, 2 * f, stride, l.offset);
+    swiglu_forward(gate_up.data(), stride, kRows, f, out.data(), l.stride, nullptr);
+    swiglu_backward(gate_up.data(), stride, d_out.data(), l.stride, kRows, f, d_gate_up.data(), stride, again.data(),
+                    l.stride, nullptr);
+    std::vector<float> want(ds.size()), want_d(xs.size());
+    cpu::swiglu_forward(xs.data(), 2 * f, f, want.data(), f, 0, kRows, kScalar);
+    cpu::swiglu_backward(xs.data(), 2 * f, ds.data(), f, f, want_d.data(), 2 * f, static_cast<float*>(nullptr), 0, 0,
+                         kRows, kScalar);
+    const double bound = unit_roundoff<T>() + 16 * 0x1p-24;        // exp 2 ulp here and there, and the roundings
+    const double tiny = std::is_same_v<T, F16> ? 0x1p-25 : 1e-37;  // half of the smallest step of f16
+    ASSERT_TRUE(out.only_rows_written() && d_gate_up.only_rows_written()) << f;
+    ASSERT_TRUE(near(out.values(), want, bound, tiny)) << f;
+    ASSERT_EQ(again.values(), out.values()) << f;
+    // The derivative of silu has a zero: there the error is relative to its terms.
+    ASSERT_TRUE(near(d_gate_up.values(), want_d, bound, 1e-5)) << f;
+    // In place.
+    swiglu_backward(gate_up.data(), stride, d_out.data(), l.stride, kRows, f, gate_up.data(), stride, d_out.data(),
+                    l.stride, nullptr);
+    ASSERT_EQ(gate_up.values(), d_gate_up.values()) << f;
+    ASSERT_EQ(d_out.values(), out.values()) << f;
+    ASSERT_TRUE(gate_up.only_rows_written() && d_out.only_rows_written()) << f;
+  }
+}
+
+TYPED_TEST(CudaKernels, CrossEntropyAndItsGradient) {
+  using T = TypeParam;
+  for (const auto& l : layouts({1, 2, 31, 1024, 8191, 8192, 8193, 49152, 128256})) {
+    auto logits = Rows<T>::random(kRows, l.width, l.stride, 10, 3.0, l.offset);
+    std::vector<float> want = logits.values(), want_loss(kRows);
+    std::vector<int32_t> targets;
+    for (int64_t i = 0; i < kRows; ++i) targets.push_back(static_cast<int32_t>(i * (l.width - 1) / (kRows - 1)));
+    const DeviceArray<int32_t> device_targets(targets);
+    Rows<float> loss(1, kRows, kRows), loss_alone(1, kRows, kRows);
+    cross_entropy_loss(logits.data(), l.stride, kRows, l.width, device_targets.data(), loss_alone.data(), nullptr);
+    ASSERT_EQ(logits.values(), want) << "loss alone changes nothing";
+    cross_entropy_gradient(logits.data(), l.stride, kRows, l.width, device_targets.data(), loss.data(), nullptr);
+    cpu::cross_entropy_gradient(want.data(), l.width, l.width, targets.data(), 1.0f, want_loss.data(),
+                                static_cast<float*>(nullptr), 0, kRows, kScalar);
+    ASSERT_TRUE(logits.only_rows_written() && loss.only_rows_written()) << l.width;
+    ASSERT_EQ(loss.values(), loss_alone.values()) << l.width;
+    ASSERT_TRUE(near(loss.values(), want_loss, 2e-6, 1e-6)) << l.width;
+    ASSERT_TRUE(near(logits.values(), want, unit_roundoff<T>() + 2e-5, std::is_same_v<T, F16> ? 0x1p-25 : 1e-7))
+        << l.width;
+  }
+}
+
+TYPED_TEST(CudaKernels, CrossEntropyOfLogitsThatAreNoNumbers) {
+  using T = TypeParam;
+  constexpr int64_t kVocabulary = 64;
+  const float inf = INFINITY, nan = NAN;
+  for (const auto& [value, want_finite] : {std::pair(nan, false), std::pair(inf, false), std::pair(-inf, true)}) {
+    std::vector<T> row(kVocabulary, from_float<T>(0.5f));
+    row[7] = from_float<T>(value);
+    const DeviceArray<T> logits(row);
+    const DeviceArray<int32_t> targets(std::vector<int32_t>{3});
+    Rows<float> loss(1, 1, 1);
+    cross_entropy_gradient(logits.data(), kVocabulary, 1, kVocabulary, targets.data(), loss.data(), nullptr);
+    EXPECT_EQ(std::isfinite(loss.values()[0]), want_finite) << value;
+    if (!want_finite) continue;
+    EXPECT_NEAR(loss.values()[0], std::log(63.0), 1e-6);
+    EXPECT_EQ(to_float(logits.host()[7]), 0.0f);
+  }
+}
+
+template <class T>
+class CudaLora : public ::testing::Test {
+ protected:
+  struct Shape {
+    int64_t rows, rank;
+    AdapterColumns columns;
+  };
+  static std::vector<Shape> shapes() {
+    std::vector<Shape> out;
+    for (const int64_t rows : {1, 31, 32, 33, 127, 500})
+      for (const int64_t width : {64, 192, 576, 2048}) out.push_back({rows, 16, {1, {0, width}}});
+    for (const int64_t rank : {32, 48, 64}) out.push_back({75, rank, {1, {0, 1536}}});
+    for (const int64_t rank : {16, 48}) out.push_back({75, rank, {3, {0, 576, 768, 960}}});
+    out.push_back({4100, 16, {2, {0, 8192, 16384}}});
+    return out;
+  }
+  void SetUp() override {
+    SLMI_REQUIRE_CUDA();
+    cudaDeviceProp properties;
+    cuda_check(cudaGetDeviceProperties(&properties, 0), "properties");
+    capability_ = properties.major * 10 + properties.minor;
+    if (capability_ < 80) GTEST_SKIP() << "this GPU has no tensor cores for bf16";
+  }
+  int capability_ = 0;
+};
+using SixteenBits = ::testing::Types<Bf16, F16>;
+TYPED_TEST_SUITE(CudaLora, SixteenBits);
+
+/// Sums of products and of their magnitudes, in f64, with the bound of a sum in f32 over `depth` terms.
+struct Exact {
+  double sum = 0, magnitude = 0;
+  void add(float a, float b) {
+    const double x = static_cast<double>(a) * static_cast<double>(b);
+    sum += x;
+    magnitude += std::fabs(x);
+  }
+  double bound(int64_t depth, double unit) const {
+    return unit * std::fabs(sum) + static_cast<double>(depth) * 0x1p-23 * magnitude + 1e-30;
+  }
+};
+
+TYPED_TEST(CudaLora, ProjectionsAreTheSumsOfEachAdaptersColumns) {
+  using T = TypeParam;
+  for (const auto& s : this->shapes()) {
+    const int64_t width = s.columns.begin[s.columns.count], stride = width + 16, p_stride = width + 2;
+    const auto x = Rows<T>::random(s.rows, width, stride, 21), p = Rows<T>::random(s.rank, width, p_stride, 22, 0.05);
+    ASSERT_TRUE(lora_fits(this->capability_, x.data(), stride, s.columns, s.rank));
+    const int64_t out_width = s.columns.count * s.rank;
+    Rows<T> out(s.rows, out_width, out_width + 8);
+    lora_project(x.data(), stride, s.rows, s.columns, p.data(), p_stride, s.rank, out.data(), out.stride(), nullptr);
+    ASSERT_TRUE(out.only_rows_written());
+    const auto got = out.values(), xs = x.values(), ps = p.values();
+    const int64_t step = s.rows > 1000 ? 97 : 1;
+    for (int64_t t = 0; t < s.rows; t += step) {
+      for (int64_t o = 0; o < out_width; ++o) {
+        const int64_t adapter = o / s.rank, begin = s.columns.begin[adapter], end = s.columns.begin[adapter + 1];
+        Exact want;
+        for (int64_t c = begin; c < end; ++c)
+          want.add(xs[static_cast<size_t>(t * width + c)], ps[static_cast<size_t>(o % s.rank * width + c)]);
+        ASSERT_NEAR(got[static_cast<size_t>(t * out_width + o)], want.sum, want.bound(end - begin, unit_roundoff<T>()))
+            << "row " << t << " of " << s.rows << ", " << o << " of " << out_width << ", columns " << width;
+      }
+    }
+  }
+}
+
+TYPED_TEST(CudaLora, GradientsAreAddedInBothLayoutsAndRepeatTheirBits) {
+  using T = TypeParam;
+  for (const auto& s : this->shapes()) {
+    for (const auto layout : {GradientLayout::RankFirst, GradientLayout::ColumnsFirst}) {
+      if (layout == GradientLayout::RankFirst && s.columns.count > 1) continue;  // of A: one input, all adapters' rows
+      const int64_t width = s.columns.begin[s.columns.count], stride = width + 8;
+      const int64_t q_width = s.columns.count * s.rank, q_stride = q_width + 8;
+      const auto x = Rows<T>::random(s.rows, width, stride, 23), q = Rows<T>::random(s.rows, q_width, q_stride, 24);
+      const auto run = [&] {
+        auto gradient = Rows<float>::random(1, width * s.rank, width * s.rank, 25);
+        AdapterTargets targets;
+        for (int i = 0; i < s.columns.count; ++i) {
+          targets.data[i] = gradient.data() + s.columns.begin[i] * s.rank;
+          targets.size[i] = (s.columns.begin[i + 1] - s.columns.begin[i]) * s.rank;
+        }
+        const DeviceArray<float> scratch(static_cast<size_t>(lora_gradient_scratch(s.rows, s.columns, s.rank)));
+        lora_gradient(x.data(), stride, s.rows, s.columns, q.data(), q_stride, s.rank, layout, 0.5f, targets,
+                      scratch.data(), nullptr);
+        EXPECT_TRUE(gradient.only_rows_written());
+        return gradient.values();
+      };
+      const auto before = Rows<float>::random(1, width * s.rank, width * s.rank, 25).values(), got = run();
+      const auto xs = x.values(), qs = q.values();
+      const int64_t step = s.rows > 1000 ? 61 : 1;
+      for (int64_t c = 0; c < width; c += step) {
+        int64_t adapter = 0;
+        while (c >= s.columns.begin[adapter + 1]) ++adapter;
+        for (int64_t r = 0; r < s.rank; ++r) {
+          Exact want;
+          for (int64_t t = 0; t < s.rows; ++t)
+            want.add(xs[static_cast<size_t>(t * width + c)],
+                     qs[static_cast<size_t>(t * q_width + adapter * s.rank + r)]);
+          const auto at = static_cast<size_t>(layout == GradientLayout::RankFirst ? r * width + c : c * s.rank + r);
+          const double sum = static_cast<double>(before[at]) + 0.5 * want.sum;
+          ASSERT_NEAR(got[at], sum, want.bound(s.rows, 0) + 0x1p-23 * std::fabs(sum))
+              << "column " << c << " of " << width << ", rank " << r << ", rows " << s.rows;
+        }
+      }
+      EXPECT_EQ(run(), got);
+    }
+  }
+}
+
+TYPED_TEST(CudaLora, OtherLayoutsAreNotTaken) {
+  using T = TypeParam;
+  const auto* aligned = reinterpret_cast<const T*>(256);
+  const AdapterColumns whole = {1, {0, 576}};
+  EXPECT_TRUE(lora_fits(80, aligned, 576, whole, 16));
+  EXPECT_FALSE(lora_fits(75, aligned, 576, whole, 16));
+  EXPECT_FALSE(lora_fits(80, aligned + 1, 576, whole, 16));
+  EXPECT_FALSE(lora_fits(80, aligned, 577, whole, 16));
+  EXPECT_FALSE(lora_fits(80, aligned, 576, whole, 8));
+  EXPECT_FALSE(lora_fits(80, aligned, 576, whole, 80));
+  EXPECT_FALSE(lora_fits(80, aligned, 608, {1, {0, 608}}, 16));
+}
+
+TEST(CudaAdamW, EqualsTheCpuBitForBitAndClears) {
+  SLMI_REQUIRE_CUDA();
+  for (const int64_t n : {1, 3, 4, 255, 1024, 1027, 100'000}) {
+    auto param = Rows<float>::random(1, n, n, 11), grad = Rows<float>::random(1, n, n, 12),
+         m = Rows<float>::random(1, n, n, 13, 0.1), v = Rows<float>::random(1, n, n, 14, 0.0);
+    cpu::AdamWStep step;
+    step.learning_rate = 2e-3f;
+    step.beta2 = 0.95;
+    step.weight_decay = 0.01;
+    step.bias_correction1 = static_cast<float>(1 - std::pow(0.9, 7));
+    step.bias_correction2 = static_cast<float>(1 - std::pow(0.95, 7));
+    step.gradient_scale = 0.37f;
+    step.gradient_after = cpu::GradientAfter::Clear;
+    auto p = param.values(), g = grad.values(), mm = m.values(), vv = v.values();
+    cpu::adamw_step(p.data(), g.data(), mm.data(), vv.data(), step, 0, n, kScalar);
+    const DeviceArray<float> numbers(
+        std::vector<float>{static_cast<float>(step.learning_rate), static_cast<float>(step.bias_correction1),
+                           static_cast<float>(step.bias_correction2), step.gradient_scale});
+    const float* d = numbers.data();
+    adamw_step(param.data(), grad.data(), m.data(), v.data(), n, {step.beta1, step.beta2, step.eps, step.weight_decay},
+               {d, d + 1, d + 2, d + 3}, nullptr);
+    ASSERT_EQ(param.values(), p) << n;
+    ASSERT_EQ(m.values(), mm) << n;
+    ASSERT_EQ(v.values(), vv) << n;
+    ASSERT_EQ(grad.values(), std::vector<float>(static_cast<size_t>(n), 0.0f));
+    ASSERT_TRUE(param.only_rows_written() && grad.only_rows_written() && m.only_rows_written() &&
+                v.only_rows_written());
+  }
+}
+
+TEST(CudaGradientNorm, IsTheMeansAndClips) {
+  SLMI_REQUIRE_CUDA();
+  for (const int64_t n : {1, 255, 16384, 16385, 300'000}) {
+    const auto gradients = Rows<float>::random(1, n, n, 15);
+    double sum = 0;
+    for (const float g : gradients.values()) sum += static_cast<double>(g) * static_cast<double>(g);
+    const DeviceArray<double> scratch(static_cast<size_t>(gradient_norm_scratch(n)));
+    for (const float max_norm : {0.0f, 1e-3f, 1e6f}) {
+      const DeviceArray<float> in(std::vector<float>{0.25f, max_norm});
+      Rows<float> out(1, 2, 2);
+      gradient_norm(gradients.data(), n, scratch.data(), in.data(), in.data() + 1, out.data(), out.data() + 1, nullptr);
+      ASSERT_TRUE(out.only_rows_written());
+      const double norm = std::sqrt(sum) * 0.25;
+      EXPECT_NEAR(out.values()[0], norm, 1e-6 * norm) << n;
+      const double clip = max_norm > 0 ? std::min(1.0, static_cast<double>(max_norm) / (norm + 1e-6)) : 1.0;
+      EXPECT_NEAR(out.values()[1], 0.25 * clip, 1e-6 * 0.25 * clip) << n;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace slmi::kernels::cuda

@@ -1,0 +1,203 @@
+// The same operation on a GPU and on the CPU: that the kernels are given what they are to compute with, strides and
+// all.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "slmi/ops/attention.h"
+#include "slmi/ops/cross_entropy.h"
+#include "slmi/ops/linear_group.h"
+#include "slmi/ops/norm.h"
+#include "slmi/ops/optimizer.h"
+#include "slmi/ops/rope.h"
+#include "slmi/ops/swiglu.h"
+
+namespace slmi::ops::testing {
+namespace {
+
+/// A 16-bit result of f32 arithmetic: a rounding, and sums in another order.
+constexpr double kRounding = 0x1p-8 + 1e-4;
+
+double distance(const at::Tensor& got, const at::Tensor& want) {
+  const at::Tensor w = want.to(at::kCPU, at::kDouble);
+  return ((got.to(at::kCPU, at::kDouble) - w).norm() / w.norm()).item<double>();
+}
+
+/// [rows, width] of normal bf16 values on the GPU, rows `more` values apart.
+at::Tensor values(int64_t rows, int64_t width, int64_t more = 0) {
+  const at::Tensor out = at::empty({rows, width + more}, at::TensorOptions().dtype(at::kBFloat16).device(at::kCUDA));
+  return out.narrow(1, 0, width).copy_(at::randn({rows, width}));
+}
+
+/// The same values in f32 on the CPU.
+at::Tensor reference(const at::Tensor& x) {
+  return x.to(at::kCPU, at::kFloat).contiguous();
+}
+
+class Gpu : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!at::hasCUDA()) GTEST_SKIP() << "no GPU here";
+    at::manual_seed(7);
+  }
+  const at::TensorOptions f32_ = at::TensorOptions().dtype(at::kFloat).device(at::kCUDA);
+};
+
+TEST_F(Gpu, NormsAndTheResidual) {
+  constexpr int64_t kRows = 5, kWidth = 576;
+  const at::Tensor x = at::randn({kRows, kWidth}, f32_), weight = at::randn({kWidth}, f32_);
+  const at::Tensor dy = values(kRows, kWidth, 16), out = values(kRows, kWidth, 48), rstd = at::empty({kRows}, f32_);
+  const at::Tensor dx = at::randn({kRows, kWidth}, f32_);
+  const at::Tensor want = at::empty({kRows, kWidth}), want_rstd = at::empty({kRows}), want_dx = reference(dx).clone();
+  rms_norm_forward(reference(x), reference(weight), 1e-5, want, want_rstd);
+  rms_norm_forward(x, weight, 1e-5, out, rstd);
+  EXPECT_LT(distance(out, want), kRounding);
+  EXPECT_LT(distance(rstd, want_rstd), 1e-6);
+  rms_norm_backward(reference(dy), reference(x), reference(weight), want_rstd, want_dx);
+  rms_norm_backward(dy, x, weight, rstd, dx);
+  EXPECT_LT(distance(dx, want_dx), 1e-5);
+  EXPECT_TRUE(at::equal(add_residual(x, dy).cpu(), add_residual(reference(x), reference(dy))));
+}
+
+TEST_F(Gpu, Swiglu) {
+  const at::Tensor gate_up = values(5, 2 * 192), d_out = values(5, 192, 16), out = values(5, 192, 16);
+  const at::Tensor want = at::empty({5, 192}), want_d = at::empty({5, 384}), d = at::empty_like(gate_up);
+  swiglu_forward(reference(gate_up), want);
+  swiglu_forward(gate_up, out);
+  EXPECT_LT(distance(out, want), kRounding);
+  swiglu_backward(reference(gate_up), reference(d_out), want_d);
+  swiglu_backward(gate_up, d_out, d);
+  EXPECT_LT(distance(d, want_d), kRounding);
+}
+
+TEST_F(Gpu, Rope) {
+  const std::vector<float> frequencies(16, 0.37f);
+  RopeTable table(frequencies, at::kCUDA), want_table(frequencies, at::kCPU);
+  table.reserve(9);
+  want_table.reserve(9);
+  const at::Tensor x = values(4, 3 * 32, 64), positions = at::tensor({0, 8, 2, 2}, at::kInt);
+  const at::Tensor want = reference(x);
+  rope_apply(want, 3, want_table, positions, RopeDirection::Forward);
+  rope_apply(x, 3, table, positions.cuda(), RopeDirection::Forward);
+  EXPECT_LT(distance(x, want), kRounding);
+}
+
+TEST_F(Gpu, CrossEntropy) {
+  const at::Tensor logits = values(6, 1000), targets = at::tensor({0, 999, 5, 5, 17, 400}, at::kInt);
+  const at::Tensor want = reference(logits), want_loss = at::empty({6}), loss = at::empty({6}, f32_);
+  cross_entropy(want, targets, CrossEntropyMode::LossAndGradient, want_loss);
+  cross_entropy(logits, targets.cuda(), CrossEntropyMode::LossOnly, loss);
+  EXPECT_LT(distance(loss, want_loss), 1e-5);
+  cross_entropy(logits, targets.cuda(), CrossEntropyMode::LossAndGradient, loss);
+  EXPECT_LT(distance(loss, want_loss), 1e-5);
+  EXPECT_LT(distance(logits, want), kRounding);
+}
+
+TEST_F(Gpu, OptimizerStep) {
+  constexpr int64_t kCount = 40'000;
+  const at::Tensor start = at::randn({kCount}), gradient = at::randn({kCount});
+  const auto run = [&](at::Device device) {
+    at::Tensor values = start.to(device).clone(), m = at::zeros_like(values), v = at::zeros_like(values);
+    StepNumbers numbers(device);
+    AdamWOptions options;
+    options.weight_decay = 0.01;
+    for (int64_t step = 1; step <= 3; ++step) {
+      const at::Tensor g = gradient.to(device).clone();
+      numbers.set(1e-2, step, 32, 1.0, options);
+      measure_gradient(g, numbers);
+      adamw_step(values, g, m, v, options, numbers);
+      EXPECT_EQ(g.abs().sum().item<float>(), 0.0f);
+    }
+    return at::cat({values.cpu(), numbers.values.cpu()});
+  };
+  EXPECT_LT(distance(run(at::kCUDA), run(at::kCPU)), 1e-6);
+}
+
+/// Rows 0-9 and 25-31 are prefixes; of the others some share one and some stand alone.
+const std::vector<AttentionSegment> kSegments = {{0, 10, 0, 0, 0, 10},   {10, 4, 0, 10, 10, 4}, {14, 1, 0, 10, 14, 1},
+                                                 {15, 10, 0, 0, 15, 10}, {25, 7, 0, 0, 25, 7},  {32, 5, 25, 7, 32, 5}};
+
+TEST_F(Gpu, AttentionOfPackedRowsWithSharedPrefixes) {
+  const AttentionShape shape = {4, 2, 64};
+  constexpr int64_t kRows = 37, kQ = 4 * 64, kKv = 2 * 64;
+  const at::Tensor qkv = values(kRows, kQ + 2 * kKv), d_out = values(kRows, kQ, 48), out = values(kRows, kQ, 16);
+  const auto parts = [&](const at::Tensor& x) {
+    return std::array{x.narrow(1, 0, kQ), x.narrow(1, kQ, kKv), x.narrow(1, kQ + kKv, kKv)};
+  };
+  const auto [q, k, v] = parts(qkv);
+  const auto [rq, rk, rv] = parts(reference(qkv));
+  const AttentionPlan plan(kSegments, at::kCUDA), want_plan(kSegments, at::kCPU);
+  ASSERT_TRUE(plan.flash().offsets.defined());
+  const at::Tensor lse = at::empty({kRows, 4}, f32_), want_lse = at::empty({kRows, 4}), want = at::empty({kRows, kQ});
+  attention_forward(rq, rk, rv, shape, want_plan, want, want_lse);
+  attention_forward(q, k, v, shape, plan, out, lse);
+  EXPECT_LT(distance(out, want), 2 * kRounding);  // probabilities are rounded too
+  EXPECT_LT(distance(lse, want_lse), 1e-5);
+  const at::Tensor d = at::empty_like(qkv), want_d = at::empty({kRows, kQ + 2 * kKv});
+  const auto [dq, dk, dv] = parts(d);
+  const auto [wq, wk, wv] = parts(want_d);
+  attention_backward(reference(d_out), rq, rk, rv, want, want_lse, shape, want_plan, wq, wk, wv);
+  attention_backward(d_out, q, k, v, out, lse, shape, plan, dq, dk, dv);
+  EXPECT_LT(distance(dq, wq), 4 * kRounding);
+  EXPECT_LT(distance(dk, wk), 4 * kRounding);
+  EXPECT_LT(distance(dv, wv), 4 * kRounding);
+}
+
+TEST_F(Gpu, QueriesOverACacheTakeTheOtherRoad) {
+  EXPECT_FALSE(AttentionPlan({{0, 1, 0, 0, 8, 5}}, at::kCPU).flash().offsets.defined());
+  EXPECT_FALSE(AttentionPlan({{0, 2, 0, 0, 0, 2}, {3, 2, 0, 0, 3, 2}}, at::kCPU).flash().offsets.defined());
+}
+
+/// With widths that the tensor core kernels take, and with some that they do not.
+class GpuLinear : public Gpu, public ::testing::WithParamInterface<int64_t> {};
+
+TEST_P(GpuLinear, ForwardAndBackwardEqualF64) {
+  const int64_t k = GetParam(), tokens = 75, rank = 16;
+  const std::vector<int64_t> outputs = {128, 64, 64};
+  std::vector<PackedMatrix> matrices;
+  std::vector<LoraPair> pairs;
+  std::vector<at::Tensor> weights;
+  for (const int64_t n : outputs) {
+    const at::Tensor w = at::randn({n, k}).to(at::kBFloat16).to(at::kFloat);
+    weights.push_back(w.to(at::kDouble));
+    matrices.push_back(PackedMatrix::from_values("w", w).converted_to(quant::WeightFormat::BF16).to(at::kCUDA));
+    LoraPair pair;
+    pair.a = at::randn({rank, k}, f32_) * 0.1;
+    pair.b = at::randn({n, rank}, f32_) * 0.1;
+    pair.grad_a = at::zeros_like(pair.a);
+    pair.grad_b = at::zeros_like(pair.b);
+    pair.scale = 2.0;
+    pairs.push_back(pair);
+  }
+  LinearGroup group(matrices, {{0, "q_proj"}, {0, "k_proj"}, {0, "v_proj"}}, Compute::BF16, Residency::Transient);
+  group.attach(pairs);
+  const at::Tensor x = values(tokens, k), dy = values(tokens, 256);
+  const at::Tensor x_ext = at::empty({tokens, group.input_width()}, x.options()), y = at::empty_like(dy);
+  x_ext.narrow(1, 0, k).copy_(x);
+  group.forward(x_ext, y, nullptr);
+  const at::Tensor dx = group.backward(dy, x_ext, nullptr, LinearGroup::InputGradient::Wanted);
+  const at::Tensor x64 = x.to(at::kCPU, at::kDouble), dy64 = dy.to(at::kCPU, at::kDouble);
+  at::Tensor want_dx = at::zeros({tokens, k}, at::kDouble);
+  int64_t row = 0;
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const at::Tensor a = pairs[i].a.to(at::kCPU, at::kDouble), b = pairs[i].b.to(at::kCPU, at::kDouble) * 2.0;
+    const at::Tensor d = dy64.narrow(1, row, outputs[i]), u = at::mm(x64, a.t()), du = at::mm(d, b);
+    EXPECT_LT(distance(y.narrow(1, row, outputs[i]), at::mm(x64, weights[i].t()) + at::mm(u, b.t())), 6e-3);
+    want_dx += at::mm(d, weights[i]) + at::mm(du, a);
+    EXPECT_LT(distance(pairs[i].grad_a, at::mm(du.t(), x64)), 6e-3);
+    EXPECT_LT(distance(pairs[i].grad_b, at::mm(d.t(), u) * 2.0), 6e-3);
+    row += outputs[i];
+  }
+  EXPECT_LT(distance(dx, want_dx), 6e-3);
+}
+INSTANTIATE_TEST_SUITE_P(Widths, GpuLinear, ::testing::Values(128, 72));
+
+TEST_F(Gpu, Nf4Matrices) {
+  const auto on_cpu = PackedMatrix::from_values("w", at::randn({33, 192})).converted_to(quant::WeightFormat::NF4);
+  const at::Tensor want = at::empty({33, 192}, at::kBFloat16), got = values(33, 192, 48);
+  on_cpu.dequantize_into(want);
+  on_cpu.to(at::kCUDA).dequantize_into(got);
+  EXPECT_TRUE(at::equal(got.cpu(), want));
+}
+
+}  // namespace
+}  // namespace slmi::ops::testing
