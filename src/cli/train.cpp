@@ -51,8 +51,7 @@ Inputs read_inputs(const TrainConfig& config) {
   require(in.options.load.policy.compute != ops::Compute::F16, ErrorKind::Usage,
           "--compute f16: training in f16 needs loss scaling, which is not there yet; use --compute bf16 or f32");
   in.options.load.policy.kv = ops::scalar_type(in.options.load.policy.compute);
-  const bool packed_on_gpu = !in.options.load.device.is_cpu() && config.base_format == model::BaseFormat::NF4;
-  in.options.load.residency = packed_on_gpu ? ops::Residency::Transient : ops::Residency::Resident;
+  in.options.load.residency = training_residency(config.base_format, in.options.load.device);
   in.files = model::open_files(config.base, in.options);
   require(in.files.adapter_path.empty(), ErrorKind::Usage,
           "--base {}: an adapter; train from its base with --init-adapter {}, or merge it first", config.base,

@@ -25,21 +25,6 @@ std::string ids_text(std::span<const int32_t> ids) {
   return fmt::format("{}", fmt::join(ids, " "));
 }
 
-/// Weights of one block's projections times the blocks, and of the output matrix.
-struct WeightCounts {
-  int64_t blocks = 0, head = 0;
-};
-
-WeightCounts count_weights(const formats::LlamaConfig& c) {
-  WeightCounts out;
-  for (const auto& module : model::all_projections()) {
-    const auto [n, k] = model::projection_shape(c, module);
-    out.blocks += n * k * c.num_layers;
-  }
-  out.head = c.vocab_size * c.hidden_size;
-  return out;
-}
-
 /// Bytes of activations that one token keeps for the backward pass (BlockSaved), over all blocks.
 int64_t activation_bytes_a_token(const formats::LlamaConfig& c, model::SavePolicy policy, int64_t element_bytes) {
   const int64_t qkv = (c.num_heads + 2 * c.num_kv_heads) * c.head_dim, heads = c.num_heads * c.head_dim;
@@ -51,6 +36,21 @@ int64_t activation_bytes_a_token(const formats::LlamaConfig& c, model::SavePolic
 }
 
 }  // namespace
+
+WeightCounts count_weights(const formats::LlamaConfig& c) {
+  WeightCounts out;
+  for (const auto& module : model::all_projections()) {
+    const auto [n, k] = model::projection_shape(c, module);
+    out.blocks += n * k * c.num_layers;
+  }
+  out.head = c.vocab_size * c.hidden_size;
+  return out;
+}
+
+ops::Residency training_residency(model::BaseFormat format, at::Device device) {
+  const bool packed_on_gpu = !device.is_cpu() && format == model::BaseFormat::NF4;
+  return packed_on_gpu ? ops::Residency::Transient : ops::Residency::Resident;
+}
 
 void show_batch(const data::EncodedDataset& rows, const data::RowSet& set, const text::PromptBuilder& prompts,
                 int64_t count, std::ostream& out) {

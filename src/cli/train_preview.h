@@ -11,6 +11,15 @@
 
 namespace slmi::cli {
 
+/// Weights of the projections, over all blocks, and of the output matrix.
+struct WeightCounts {
+  int64_t blocks = 0, head = 0;
+};
+WeightCounts count_weights(const formats::LlamaConfig& config);
+
+/// How a run holds its matrices in the type of the products: on a GPU 4-bit ones are unpacked for each product.
+ops::Residency training_residency(model::BaseFormat format, at::Device device);
+
 /// The first `count` rows as the model sees them: text with targets coloured (on a terminal), ids, and where the shared
 /// part ends.
 void show_batch(const data::EncodedDataset& rows, const data::RowSet& set, const text::PromptBuilder& prompts,

@@ -246,6 +246,7 @@ at::Tensor Llama::forward(const at::Tensor& tokens, const ForwardContext& contex
 at::Tensor Llama::head_weight() const {
   if (head_resident_.defined()) return head_resident_;
   const auto& matrix = output_matrix();
+  if (const at::Tensor held = matrix.held_values(); held.defined() && held.scalar_type() == compute_type()) return held;
   const at::Tensor out = at::empty({matrix.n(), matrix.k()}, final_norm_.options().dtype(compute_type()));
   matrix.dequantize_into(out);
   return out;
@@ -271,11 +272,12 @@ at::Tensor Llama::head_logits(const at::Tensor& normed) const {
 
 at::Tensor Llama::head_loss(const at::Tensor& hidden, const at::Tensor& target_rows, const at::Tensor& target_ids,
                             const at::Tensor& d_hidden) const {
-  constexpr int64_t kChunkBytes = int64_t{32} << 20;  // of logits: a few hundred rows, still full products
+  // Of logits: a few hundred rows are full products on a CPU, a GPU wants more.
+  const int64_t chunk_bytes = int64_t{options_.device.is_cpu() ? 32 : 256} << 20;
   const int64_t count = target_rows.size(0);
   const at::Tensor weight = head_weight();
   const int64_t row_bytes = weight.size(0) * static_cast<int64_t>(weight.element_size());
-  const int64_t chunk = std::max<int64_t>(1, kChunkBytes / row_bytes);
+  const int64_t chunk = std::max<int64_t>(1, chunk_bytes / row_bytes);
   const at::Tensor loss = at::empty({count}, hidden.options());
   const auto mode = d_hidden.defined() ? ops::CrossEntropyMode::LossAndGradient : ops::CrossEntropyMode::LossOnly;
   for (int64_t begin = 0; begin < count; begin += chunk) {

@@ -19,6 +19,9 @@ double AttentionShape::scale() const {
 AttentionPlan::AttentionPlan(std::vector<AttentionSegment> segments, at::Device device, AttentionPasses passes)
     : segments_(std::move(segments)), device_(device), passes_(passes) {}
 
+AttentionPlan::AttentionPlan(Flash flash)
+    : device_(flash.offsets.device()), flash_(std::make_shared<const Flash>(std::move(flash))) {}
+
 const AttentionPlan::Padded& AttentionPlan::padded() const {
   if (padded_.query_index.defined()) return padded_;
   const auto n = static_cast<int64_t>(segments_.size());

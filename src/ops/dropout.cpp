@@ -1,11 +1,12 @@
-// Dropout by counter: on the CPU through our kernel, on a GPU with a mask made on the CPU (the same bits).
+// Dropout by counter through our kernels; elsewhere with a mask made on the CPU (the same bits).
 #include "slmi/ops/dropout.h"
 
 #include <ATen/ATen.h>
 
-#include "cpu_types.h"
+#include "cuda_types.h"
 #include "slmi/base/error.h"
 #include "slmi/kernels/cpu/dropout.h"
+#include "slmi/kernels/cuda/dropout.h"
 
 namespace slmi::ops {
 
@@ -31,6 +32,16 @@ void apply_dropout(const at::Tensor& x, const DropoutContext& dropout, uint32_t 
     });
   };
   if (fits_cpu_kernels(x)) return run(x, dropout.row_keys, dropout.positions, out);
+  const bool done =
+      dropout.step_on_device.defined() && on_cuda(x, [&](auto tag, auto stream) {
+        using T = Element<decltype(tag)>;
+        kernels::cuda::apply_dropout(
+            pointer<T>(x), x.stride(0),
+            {dropout.seed, pointer<int64_t>(dropout.step_on_device), site, dropout.probability},
+            static_cast<const uint64_t*>(dropout.row_keys.data_ptr()), pointer<int32_t>(dropout.positions), x.size(0),
+            x.size(1), pointer<T>(out), out.stride(0), stream);
+      });
+  if (done) return;
   const at::Tensor mask = at::ones({x.size(0), x.size(1)}, at::kFloat);
   run(mask, dropout.row_keys.cpu(), dropout.positions.cpu(), mask);
   out.copy_(x * mask.to(x.device(), x.scalar_type()));

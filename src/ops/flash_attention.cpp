@@ -54,10 +54,14 @@ void add_rows(const at::Tensor& target, const at::Tensor& rows, const at::Tensor
 
 }  // namespace
 
+bool flash_serves(at::Device device, at::ScalarType type, const AttentionShape& shape) {
+  return device.is_cuda() && (type == at::kBFloat16 || type == at::kHalf) && compute_capability(device) >= 80 &&
+         shape.head_dim % 8 == 0 && shape.head_dim <= 256;
+}
+
 bool flash_fits(const at::Tensor& q, const at::Tensor& k, const AttentionShape& shape, const AttentionPlan& plan) {
-  const bool half = q.scalar_type() == at::kBFloat16 || q.scalar_type() == at::kHalf;
-  return q.is_cuda() && half && k.scalar_type() == q.scalar_type() && compute_capability(q.device()) >= 80 &&
-         shape.head_dim % 8 == 0 && shape.head_dim <= 256 && plan.flash().offsets.defined();
+  return flash_serves(q.device(), q.scalar_type(), shape) && k.scalar_type() == q.scalar_type() &&
+         plan.flash().offsets.defined();
 }
 
 void flash_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionShape& shape,

@@ -5,7 +5,7 @@
 #include <optional>
 
 namespace slmi::train {
-double forward_backward(model::Llama& llama, const model::DeviceBatch& batch, model::SavePolicy save,
+at::Tensor forward_backward(model::Llama& llama, const model::DeviceBatch& batch, model::SavePolicy save,
                         const ops::DropoutContext* dropout) {
   using InputGradient = ops::LinearGroup::InputGradient;
   model::ForwardContext context = model::context_of(llama, batch);
@@ -27,7 +27,7 @@ double forward_backward(model::Llama& llama, const model::DeviceBatch& batch, mo
   for (int64_t i = layers - 1; i >= 0; --i)
     llama.block_backward(i, d_hidden, context, saved[static_cast<size_t>(i)],
                          i > 0 ? InputGradient::Wanted : InputGradient::Unwanted);
-  return loss.to(at::kDouble).sum().item<double>();
+  return loss.to(at::kDouble).sum();
 }
 
 }  // namespace slmi::train

@@ -16,8 +16,8 @@
 #include "slmi/base/json.h"
 #include "slmi/data/packing.h"
 #include "slmi/ops/optimizer.h"
-#include "slmi/train/pass.h"
 #include "slmi/train/schedule.h"
+#include "step_engine.h"
 
 namespace slmi::train {
 namespace {
@@ -77,16 +77,15 @@ class Run {
         hooks_(hooks),
         m_(at::zeros_like(lora.values())),
         v_(at::zeros_like(lora.values())),
-        numbers_(lora.values().device()),
+        adamw_{.beta2 = config.adam_beta2, .weight_decay = config.weight_decay},
+        engine_(llama, lora, config, adamw_, m_, v_),
         plan_(data::make_plan(rows, config.batch_size, static_cast<uint64_t>(config.seed), config.rows_together)),
-        total_(total_steps(config, rows.size())) {
-    adamw_.weight_decay = config.weight_decay;
-    adamw_.beta2 = config.adam_beta2;
-  }
+        total_(total_steps(config, rows.size())) {}
 
   TrainResult execute();
 
  private:
+  PreparedStep prepare(int64_t step) const;
   StepRecord optimizer_step(int64_t step);
   void validate(int64_t step, LineFile& metrics);
   void save_best();
@@ -100,8 +99,9 @@ class Run {
   fs::path run_;
   const Hooks& hooks_;
   at::Tensor m_, v_;
-  ops::StepNumbers numbers_;
   ops::AdamWOptions adamw_;
+  StepEngine engine_;
+  PreparedStep prepared_;
   data::StepPlan plan_;
   int64_t total_;
   RunState state_;
@@ -110,39 +110,42 @@ class Run {
   int64_t tail_steps_ = 0;
 };
 
-/// Forward and backward over the step's micro-batches, then one update. `step` counts from 0.
-StepRecord Run::optimizer_step(int64_t step) {
-  const double start = now_s();
+PreparedStep Run::prepare(int64_t step) const {
   const int64_t per_epoch = data::steps_per_epoch(plan_);
   const auto rows = data::plan_step(plan_, step / per_epoch, step % per_epoch);
   const auto sharing = config_.shared_prefix ? data::SharedPrefix::On : data::SharedPrefix::Off;
+  PreparedStep out;
+  out.step = step;
+  out.rows = static_cast<int64_t>(rows.size());
+  out.targets = data::count_targets(rows_, rows);
+  for (const auto& micro : data::cut_into_micro_batches(rows_, rows, {config_.micro_tokens, sharing, 1})) {
+    out.micro_batches.push_back(data::pack(rows_, micro, sharing));
+    out.tokens += out.micro_batches.back().num_tokens();
+  }
+  return out;
+}
+
+/// Forward and backward over the step's micro-batches, then one update. `step` counts from 0. While the device is busy
+/// with it the next step's rows are laid out.
+StepRecord Run::optimizer_step(int64_t step) {
+  const double start = now_s();
+  if (prepared_.step != step) prepared_ = prepare(step);
   StepRecord record;
   record.step = step + 1;
-  record.rows = static_cast<int64_t>(rows.size());
-  record.targets = data::count_targets(rows_, rows);
+  record.rows = prepared_.rows;
+  record.tokens = prepared_.tokens;
+  record.targets = prepared_.targets;
+  record.micro_batches = static_cast<int64_t>(prepared_.micro_batches.size());
   record.learning_rate = learning_rate(config_, step, total_);
-
-  ops::DropoutContext dropout;
-  dropout.probability = config_.lora.dropout;
-  dropout.seed = static_cast<uint64_t>(config_.seed);
-  dropout.step = step;
-  double loss = 0.0;
-  for (const auto& micro : data::cut_into_micro_batches(rows_, rows, {config_.micro_tokens, sharing, 1})) {
-    const auto batch = model::to_device(data::pack(rows_, micro, sharing), llama_.device());
-    loss += forward_backward(llama_, batch, config_.activations, &dropout);
-    record.tokens += batch.num_tokens;
-    ++record.micro_batches;
-  }
-  record.loss = loss / static_cast<double>(record.targets);
-  numbers_.set(record.learning_rate, step + 1, record.targets, config_.max_grad_norm, adamw_);
-  ops::measure_gradient(lora_.gradients(), numbers_);
-  record.gradient_norm = numbers_.values[ops::StepNumbers::GradientNorm].item<double>();
+  engine_.run(prepared_, record.learning_rate);
+  if (step + 1 < total_) prepared_ = prepare(step + 1);
+  const auto sums = engine_.sums();
+  record.loss = sums.loss / static_cast<double>(record.targets);
+  record.gradient_norm = sums.gradient_norm;
   require(std::isfinite(record.loss) && std::isfinite(record.gradient_norm), ErrorKind::Numeric,
           "step {}: loss {} and gradient norm {}; training stopped, {}; lower --lr (now {}) or use --compute f32",
           record.step, record.loss, record.gradient_norm,
           state_.step > 0 ? "the checkpoints before it are whole" : "nothing was saved yet", config_.lr);
-  ops::adamw_step(lora_.values(), lora_.gradients(), m_, v_, adamw_, numbers_);
-  llama_.refresh_adapters();
   record.seconds = now_s() - start;
   return record;
 }

@@ -69,7 +69,7 @@ TEST(Pass, TenStepsGiveTheLossesAndUpdatesOfPeft) {
       const auto set = dataset(rows);
       const std::vector<int64_t> all = {0, 1, 2, 3};
       const auto batch = model::to_device(data::pack(set, all, data::SharedPrefix::On), at::kCPU);
-      const double loss = forward_backward(*f.llama, batch, save, nullptr) / 32;
+      const double loss = forward_backward(*f.llama, batch, save, nullptr).item<double>() / 32;
       EXPECT_NEAR(loss, want["losses"][static_cast<size_t>(step)].get<double>(), 1e-5) << "step " << step;
       numbers.set(want["lr"], step + 1, 32, 1.0, {});
       ops::measure_gradient(f.lora.gradients(), numbers);

@@ -1,7 +1,7 @@
 // A packed batch on its device, ready for the blocks.
 #pragma once
 
-#include "slmi/data/packing.h"
+#include "slmi/data/padding.h"
 #include "slmi/model/llama.h"
 
 namespace slmi::model {
@@ -13,6 +13,21 @@ struct DeviceBatch {
   at::Tensor target_rows, target_ids;  // i64, i32 [P]
   ops::AttentionPlan plan;
   int64_t num_tokens = 0, num_targets = 0, num_positions = 0;
+};
+
+/// Memory on a GPU for the batches of one padded size, always in the same place: for passes that are recorded once and
+/// replayed. The plan has FlashAttention's tensors alone.
+class FixedBatch {
+ public:
+  FixedBatch(const data::BatchSize& size, at::Device device);
+  /// Copies a batch that was padded to the size; does not wait for the GPU.
+  void upload(const data::PackedBatch& batch);
+  const DeviceBatch& batch() const { return batch_; }
+
+ private:
+  data::BatchSize size_;
+  at::Tensor memory_;  // bytes
+  DeviceBatch batch_;
 };
 
 DeviceBatch to_device(const data::PackedBatch& batch, at::Device device);

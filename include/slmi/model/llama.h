@@ -124,8 +124,11 @@ class Llama {
   at::Tensor head_loss(const at::Tensor& hidden, const at::Tensor& target_rows, const at::Tensor& target_ids,
                        const at::Tensor& d_hidden) const;
 
+  ops::AttentionShape attention_shape() const;
   /// Makes the rotary table long enough. Call before forward with the largest position + 1.
   void reserve_positions(int64_t n) { rope_.reserve(n); }
+  /// The rotary table as it is now. A longer one has a place of its own: recorded work holds on to this one.
+  const ops::RopeTable& rope() const { return rope_; }
 
   struct Block {
     at::Tensor norm1, norm2;  // f32 [D]
@@ -148,7 +151,6 @@ class Llama {
   void mlp_part(const Block& block, const ForwardContext& context, BlockSaved& s, at::Tensor& out) const;
   at::Tensor normed_input(const at::Tensor& x, const at::Tensor& weight, int64_t width, at::Tensor& rstd) const;
   at::Tensor head_weight() const;
-  ops::AttentionShape attention_shape() const;
 
   formats::LlamaConfig config_;
   LoadOptions options_;

@@ -24,6 +24,18 @@ class AttentionPlan {
   /// ForwardOnly spares the bookkeeping of gradients: decoding makes a plan a token.
   AttentionPlan(std::vector<AttentionSegment> segments, at::Device device,
                 AttentionPasses passes = AttentionPasses::ForwardAndBackward);
+  /// What FlashAttention over packed rows is given: a causal pass of every segment over itself, and a pass of all that
+  /// share a prefix over that. Empty offsets if the segments do not follow each other from row 0 on, each over its own
+  /// keys, as in training; built on first use.
+  struct Flash {
+    at::Tensor offsets;                          // i32 [S + 1], of queries and keys
+    int64_t longest = 0;                         // tokens of a segment
+    at::Tensor sharing_rows, prefix_rows;        // i64: rows that see a prefix, prefix by prefix; rows of the prefixes
+    at::Tensor sharing_offsets, prefix_offsets;  // i32 [prefixes + 1]
+    int64_t most_sharing = 0, longest_prefix = 0;
+  };
+  /// For FlashAttention alone: its tensors may be filled anew later.
+  explicit AttentionPlan(Flash flash);
   const std::vector<AttentionSegment>& segments() const { return segments_; }
 
   /// Padded gather indices for the plain libtorch road: built on first use.
@@ -35,16 +47,6 @@ class AttentionPlan {
     at::Tensor mask;         // f32 [S, 1, Lq, Lk]: 0 or -inf
   };
   const Padded& padded() const;
-  /// What FlashAttention over packed rows is given: a causal pass of every segment over itself, and a pass of all that
-  /// share a prefix over that. Empty offsets if the segments do not follow each other from row 0 on, each over its own
-  /// keys, as in training; built on first use.
-  struct Flash {
-    at::Tensor offsets;                          // i32 [S + 1], of queries and keys
-    int64_t longest = 0;                         // tokens of a segment
-    at::Tensor sharing_rows, prefix_rows;        // i64: rows that see a prefix, prefix by prefix; rows of the prefixes
-    at::Tensor sharing_offsets, prefix_offsets;  // i32 [prefixes + 1]
-    int64_t most_sharing = 0, longest_prefix = 0;
-  };
   const Flash& flash() const;
   /// The CPU kernels' own plan: built on first use, for the current number of threads.
   const kernels::cpu::AttentionPlan& cpu(const AttentionShape& shape) const;
@@ -57,6 +59,10 @@ class AttentionPlan {
   mutable std::shared_ptr<const Flash> flash_;
   mutable std::shared_ptr<const kernels::cpu::AttentionPlan> cpu_;
 };
+
+/// Whether a plan of Flash tensors alone will do for training: a GPU from sm_80 on, a 16-bit type, a head width that
+/// libtorch's FlashAttention takes.
+bool flash_serves(at::Device device, at::ScalarType type, const AttentionShape& shape);
 
 /// out = softmax(q k^T / sqrt(E)) v per segment and head; head h reads kv head h / (H / HK).
 /// q [Tq, H*E], k and v [rows, HK*E], out [Tq, H*E]: rows may be strided. lse f32 [Tq, H] gets the log-sum-exp of the

@@ -20,8 +20,9 @@ struct DropoutContext {
   double probability = 0.0;
   uint64_t seed = 0;
   int64_t step = 0;
-  at::Tensor row_keys;   // i64 [T]: data-set row, or the hash of the row's instruction for tokens inside that
-  at::Tensor positions;  // i32 [T]
+  at::Tensor step_on_device;  // i64 [1], the same number: what a GPU reads, so that a recorded pass serves every step
+  at::Tensor row_keys;        // i64 [T]: data-set row, or the hash of the row's instruction for tokens inside that
+  at::Tensor positions;       // i32 [T]
 };
 
 /// Number of a site for the counter: layer and input group (q, k and v share one; gate and up share one).

@@ -48,6 +48,8 @@ class PackedMatrix {
   void dequantize_into(const at::Tensor& out) const;
   /// Rows [first_row, first_row + out.size(0)) to out (f32 or bf16; rows may be strided). On the CPU only.
   void dequantize_rows_into(const at::Tensor& out, int64_t first_row) const;
+  /// The values where a GPU holds them as numbers, [N, K] in the stored type; undefined otherwise.
+  at::Tensor held_values() const { return dense_; }
   /// Rows picked by ids (i32 [T]) as f32 [T, K].
   at::Tensor rows(const at::Tensor& ids) const;
 

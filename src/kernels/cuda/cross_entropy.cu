@@ -57,6 +57,13 @@ template <class T, int V, bool kGradient>
 __global__ void rows_of(T* logits, int64_t stride, int64_t vocabulary, const int32_t* targets, float* loss) {
   T* row = logits + static_cast<int64_t>(blockIdx.x) * stride;
   const int32_t target = targets[blockIdx.x];
+  if (target < 0) {
+    if (threadIdx.x == 0) loss[blockIdx.x] = 0.0f;
+    if constexpr (kGradient)
+      for (int64_t c = threadIdx.x * V; c < vocabulary; c += static_cast<int64_t>(kThreads) * V)
+        store<V>(row + c, Pack<T, V>{});
+    return;
+  }
   const float of_target = to_f32(row[target]);
   Running running;
   for (int64_t c = threadIdx.x * V; c < vocabulary; c += static_cast<int64_t>(kThreads) * V) {

@@ -6,11 +6,13 @@
 #include "slmi/kernels/cpu/adamw.h"
 #include "slmi/kernels/cpu/cross_entropy.h"
 #include "slmi/kernels/cpu/dequantize.h"
+#include "slmi/kernels/cpu/dropout.h"
 #include "slmi/kernels/cpu/rms_norm.h"
 #include "slmi/kernels/cpu/rope.h"
 #include "slmi/kernels/cpu/swiglu.h"
 #include "slmi/kernels/cuda/adamw.h"
 #include "slmi/kernels/cuda/cross_entropy.h"
+#include "slmi/kernels/cuda/dropout.h"
 #include "slmi/kernels/cuda/lora.h"
 #include "slmi/kernels/cuda/nf4.h"
 #include "slmi/kernels/cuda/rms_norm.h"
@@ -191,6 +193,48 @@ TYPED_TEST(CudaKernels, CrossEntropyAndItsGradient) {
     ASSERT_TRUE(near(loss.values(), want_loss, 2e-6, 1e-6)) << l.width;
     ASSERT_TRUE(near(logits.values(), want, unit_roundoff<T>() + 2e-5, std::is_same_v<T, F16> ? 0x1p-25 : 1e-7))
         << l.width;
+  }
+}
+
+TYPED_TEST(CudaKernels, CrossEntropyOfRowsWithoutATarget) {
+  using T = TypeParam;
+  for (const auto& l : layouts({31, 8192})) {
+    auto logits = Rows<T>::random(2, l.width, l.stride, 10, 3.0, l.offset);
+    const auto before = logits.values();
+    const DeviceArray<int32_t> targets(std::vector<int32_t>{-1, 5});
+    Rows<float> loss(1, 2, 2);
+    cross_entropy_loss(logits.data(), l.stride, 2, l.width, targets.data(), loss.data(), nullptr);
+    EXPECT_EQ(loss.values()[0], 0.0f);
+    EXPECT_GT(loss.values()[1], 0.0f);
+    EXPECT_EQ(logits.values(), before);
+    cross_entropy_gradient(logits.data(), l.stride, 2, l.width, targets.data(), loss.data(), nullptr);
+    ASSERT_TRUE(logits.only_rows_written());
+    EXPECT_EQ(loss.values()[0], 0.0f);
+    const auto after = logits.values();
+    for (int64_t c = 0; c < l.width; ++c) ASSERT_EQ(after[static_cast<size_t>(c)], 0.0f) << c;
+    EXPECT_LT(after[static_cast<size_t>(l.width + 5)], 0.0f);
+  }
+}
+
+TYPED_TEST(CudaKernels, DropoutEqualsTheCpuBitForBit) {
+  using T = TypeParam;
+  for (const auto& l : layouts(kWidths)) {
+    const auto x = Rows<T>::random(kRows, l.width, l.stride, 21, 2.0, l.offset);
+    const std::vector<uint64_t> keys = {0, 1, uint64_t{1} << 40, ~uint64_t{0}, 77};
+    const std::vector<int32_t> positions = {0, 8191, 3, 3, 1};
+    const int64_t step = 12345;
+    const DeviceArray<uint64_t> device_keys(keys);
+    const DeviceArray<int32_t> device_positions(positions);
+    const DeviceArray<int64_t> device_step(std::vector<int64_t>{step});
+    const cpu::DropoutKey key = {0x9876543210abcdefu, step, 29, 0.1};
+    std::vector<float> want = x.values();
+    cpu::apply_dropout(want.data(), l.width, key, keys.data(), positions.data(), l.width, want.data(), l.width, 0,
+                       kRows, kScalar);
+    Rows<T> out(kRows, l.width, l.stride, l.offset);
+    apply_dropout(x.data(), l.stride, {key.seed, device_step.data(), key.site, key.probability}, device_keys.data(),
+                  device_positions.data(), kRows, l.width, out.data(), l.stride, nullptr);
+    ASSERT_TRUE(out.only_rows_written()) << l.width;
+    ASSERT_EQ(out.values(), rounded<T>(want)) << l.width;
   }
 }
 

@@ -1,0 +1,275 @@
+// slmi bench train: how fast a base trains on this machine, on rows of given lengths.
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <filesystem>
+#include <optional>
+#include <ostream>
+
+#include "commands.h"
+#include "slmi/base/atomic_file.h"
+#include "slmi/base/error.h"
+#include "slmi/base/random.h"
+#include "slmi/ceilings/probe.h"
+#include "slmi/config/command_line.h"
+#include "slmi/config/config.h"
+#include "slmi/data/packing.h"
+#include "slmi/eval/memory.h"
+#include "slmi/ops/kernel_trace.h"
+#include "slmi/report/table.h"
+#include "slmi/report/writers.h"
+#include "slmi/train/trainer.h"
+#include "train_preview.h"
+
+namespace slmi::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct BenchTrainConfig {
+  std::string base;
+  int64_t rows = 8, row_tokens = 512, shortest_tokens = 0, shared_tokens = 0, target_tokens = 0;
+  int64_t steps = 16, warmup_steps = 4;
+  int64_t rank = 16, micro_tokens = 8192;
+  model::BaseFormat base_format = model::BaseFormat::NF4;
+  train::ComputeChoice compute = train::ComputeChoice::Auto;
+  model::SavePolicy activations = model::SavePolicy::All;
+  bool cuda_graphs = true;
+  std::string device = "auto";
+  int64_t threads = 0;
+  std::string out, kernels;
+
+  template <class V>
+  static void fields(V&& field) {
+    using namespace config;
+    using T = BenchTrainConfig;
+    field("base", &T::base, Required{}, Metavar{"MODEL"},
+          "The model to train on: a Hugging Face directory or a GGUF file");
+    field("rows", &T::rows, AtLeast{1}, "Rows of a step");
+    field("row_tokens", &T::row_tokens, AtLeast{2}, "Tokens of the longest row, shared ones included");
+    field("shortest_tokens", &T::shortest_tokens, AtLeast{0}, "Tokens of the shortest row (0: all are equally long)");
+    field("shared_tokens", &T::shared_tokens, AtLeast{0}, "Tokens that all rows begin with: an instruction");
+    field("target_tokens", &T::target_tokens, AtLeast{0}, "Tokens of a row that are targets (0: all but the first)");
+    field("steps", &T::steps, AtLeast{1}, "Steps that count");
+    field("warmup_steps", &T::warmup_steps, AtLeast{0}, "Steps before them");
+    field("rank", &T::rank, Range{1, 256}, "Rank of the adapters, on all seven projections");
+    field("micro_tokens", &T::micro_tokens, AtLeast{16}, "Tokens computed at once");
+    field("base_format", &T::base_format,
+          Choice<model::BaseFormat>{{"stored", model::BaseFormat::Stored},
+                                    {"nf4", model::BaseFormat::NF4},
+                                    {"bf16", model::BaseFormat::BF16},
+                                    {"f16", model::BaseFormat::F16},
+                                    {"f32", model::BaseFormat::F32}},
+          "How the frozen base is held; nf4 is QLoRA");
+    field("compute", &T::compute,
+          Choice<train::ComputeChoice>{{"auto", train::ComputeChoice::Auto},
+                                       {"f32", train::ComputeChoice::F32},
+                                       {"bf16", train::ComputeChoice::BF16}},
+          "Type of the products");
+    field("activations", &T::activations,
+          Choice<model::SavePolicy>{
+              {"all", model::SavePolicy::All}, {"light", model::SavePolicy::Light}, {"none", model::SavePolicy::None}},
+          "Activations kept for the backward pass; none is full checkpointing");
+    field("cuda_graphs", &T::cuda_graphs, "On a GPU, record passes that recur and replay them");
+    field("device", &T::device, OneOf{"auto", "cpu", "cuda"}, "Where to train");
+    field("threads", &T::threads, AtLeast{0}, "CPU threads (0: all)");
+    field("out", &T::out, Metavar{"FILE.json"}, Synonyms{"output", "json"}, "Write the figures there as well");
+    field("kernels", &T::kernels, Metavar{"FILE.csv"},
+          "Write there which kernels one step ran on the GPU, and how long");
+  }
+
+  void check(std::vector<std::string>& problems) const {
+    const int64_t shortest = shortest_tokens > 0 ? shortest_tokens : row_tokens;
+    if (shortest > row_tokens) problems.push_back("shortest_tokens is more than row_tokens");
+    if (shared_tokens + std::max<int64_t>(target_tokens, 1) + 1 > shortest)
+      problems.push_back("the shortest row has no room for shared tokens, one of its own, and targets");
+  }
+};
+
+/// Random tokens for so many steps: each row is trained on once.
+data::EncodedDataset random_rows(const BenchTrainConfig& config, int64_t steps, int64_t vocabulary) {
+  Random random(1);
+  const auto token = [&] { return static_cast<int32_t>(random.below(static_cast<uint64_t>(vocabulary))); };
+  std::vector<int32_t> shared;
+  for (int64_t i = 0; i < config.shared_tokens; ++i) shared.push_back(token());
+  const int64_t shortest = config.shortest_tokens > 0 ? config.shortest_tokens : config.row_tokens;
+  std::vector<data::EncodedDataset::Encoded> rows;
+  for (int64_t i = 0; i < config.rows * steps; ++i) {
+    const auto length =
+        shortest + static_cast<int64_t>(random.below(static_cast<uint64_t>(config.row_tokens - shortest + 1)));
+    data::EncodedDataset::Encoded row;
+    row.ids = shared;
+    while (static_cast<int64_t>(row.ids.size()) < length) row.ids.push_back(token());
+    row.instruction_len = config.shared_tokens;
+    row.target_begin = config.target_tokens > 0 ? length - config.target_tokens : config.shared_tokens + 1;
+    rows.push_back(std::move(row));
+  }
+  return data::EncodedDataset::from_ids(std::move(rows), {.max_seq_len = config.row_tokens});
+}
+
+/// A directory for the run's files, gone when the benchmark is.
+class ScratchRun {
+ public:
+  ScratchRun() : path_(fs::temp_directory_path() / fmt::format("slmi-bench-{}", ::getpid())) {}
+  ~ScratchRun() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  ScratchRun(const ScratchRun&) = delete;
+  ScratchRun& operator=(const ScratchRun&) = delete;
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+train::TrainConfig train_config(const BenchTrainConfig& config) {
+  train::TrainConfig out;
+  out.lora.rank = config.rank;
+  out.lora.alpha = 2.0 * static_cast<double>(config.rank);
+  out.lr = 1e-4;
+  out.batch_size = config.rows;
+  out.micro_tokens = config.micro_tokens;
+  out.max_seq_len = config.row_tokens;
+  out.base_format = config.base_format;
+  out.compute = config.compute;
+  out.activations = config.activations;
+  out.cuda_graphs = config.cuda_graphs;
+  out.checkpoint_every = 0;
+  return out;
+}
+
+/// One step more, looked at kernel by kernel.
+class StepTrace {
+ public:
+  explicit StepTrace(const std::string& path) {
+    if (!path.empty()) file_.emplace(path);
+  }
+  bool wanted() const { return file_.has_value(); }
+  void start() { trace_.emplace(); }
+  void finish() {
+    std::string text = "ms,launches,kernel\n";
+    for (const auto& kernel : trace_->stop())
+      text += fmt::format("{:.4f},{},\"{}\"\n", kernel.total_ms, kernel.count, kernel.name);
+    file_->write(text);
+    file_->commit();
+  }
+
+ private:
+  std::optional<AtomicFile> file_;
+  std::optional<ops::KernelTrace> trace_;
+};
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+void run_bench_train(const BenchTrainConfig& config, Runtime& rt) {
+  choose_threads(config.threads);
+  std::optional<AtomicFile> file;  // opened first: a place that cannot be written is known at once
+  if (!config.out.empty()) file.emplace(config.out);
+  model::OpenOptions options;
+  options.load.base_format = config.base_format;
+  options.load.device = choose_device(config.device);
+  options.load.policy.compute = choose_compute(config.compute, options.load.device);
+  options.load.policy.kv = ops::scalar_type(options.load.policy.compute);
+  options.load.residency = training_residency(config.base_format, options.load.device);
+  options.load.resident_weights = model::ResidentWeights::AtAttach;
+  const auto checkpoint = formats::Checkpoint::open(config.base);
+  const auto& c = checkpoint->config();
+  StepTrace trace(config.kernels);
+  const int64_t timed = config.warmup_steps + config.steps;
+  const auto rows = random_rows(config, timed + (trace.wanted() ? 1 : 0), c.vocab_size);
+  const auto settings = train_config(config);
+  rt.err << "loading " << config.base << "\n" << std::flush;
+  auto llama = model::Llama::load(*checkpoint, options.load);
+  model::Lora lora(c, {config.rank, settings.lora.alpha, 0.0, false, settings.lora.targets}, options.load.device, 0);
+  lora.enable_training();
+  llama->attach(lora);
+
+  std::vector<double> seconds;
+  int64_t real = 0, computed = 0, targets = 0, count = 0;
+  train::Hooks hooks;
+  hooks.signal = &rt.signal;
+  hooks.save_adapter = [](const fs::path&) {};
+  hooks.on_step = [&](const train::StepRecord& r, int64_t) {
+    if (trace.wanted() && r.step == timed) trace.start();
+    if (r.step > timed) trace.finish();
+    if (r.step <= config.warmup_steps || r.step > timed) return;
+    seconds.push_back(r.seconds);
+    computed += r.tokens;
+    targets += r.targets;
+    count += r.rows;
+  };
+  const auto plan = data::make_plan(rows, config.rows, 0);
+  for (int64_t s = config.warmup_steps; s < timed; ++s)
+    for (const int64_t row : data::plan_step(plan, 0, s)) real += rows.length(row);
+  const ScratchRun run;
+  train::train(*llama, lora, rows, settings, run.path(), hooks);
+
+  const double step_s = median(seconds), steps = static_cast<double>(config.steps);
+  const auto weights = count_weights(c);
+  const double operations = 4.0 *
+                            (static_cast<double>(computed) * static_cast<double>(weights.blocks) +
+                             static_cast<double>(targets) * static_cast<double>(weights.head)) /
+                            steps;
+  const double rate = options.load.device.is_cpu()
+                          ? ceilings::matrix_rate_gflops(options.load.policy.compute, options.load.device)
+                          : ceilings::matrix_rate_gflops(options.load.policy.compute, options.load.device,
+                                                         {.m = 8192, .n = 8192, .k = 8192, .products_per_wait = 8});
+  const auto memory = eval::memory_use(options.load.device);
+  const double utilisation = operations / step_s / (rate * 1e9);
+  Json json = {{"base", config.base},
+               {"device", options.load.device.str()},
+               {"rows", config.rows},
+               {"row_tokens", config.row_tokens},
+               {"shortest_tokens", config.shortest_tokens},
+               {"shared_tokens", config.shared_tokens},
+               {"target_tokens", config.target_tokens},
+               {"steps", config.steps},
+               {"step_ms", 1e3 * step_s},
+               {"step_ms_all", seconds},
+               {"tokens_a_step", static_cast<double>(real) / steps},
+               {"computed_tokens_a_step", static_cast<double>(computed) / steps},
+               {"targets_a_step", static_cast<double>(targets) / steps},
+               {"tokens_per_s", static_cast<double>(real) / steps / step_s},
+               {"rows_per_s", static_cast<double>(count) / steps / step_s},
+               {"product_tflop_a_step", operations / 1e12},
+               {"matrix_gflops", rate},
+               {"utilisation", utilisation}};
+  report::Table table({{"training"}, {"", report::Align::Right}});
+  table.add_row({"step, median", fmt::format("{:.1f} ms", 1e3 * step_s)});
+  table.add_row({"tokens of the rows", fmt::format("{:.0f} a second", json["tokens_per_s"].get<double>())});
+  table.add_row({"rows", fmt::format("{:.1f} a second", json["rows_per_s"].get<double>())});
+  table.add_row({"tokens computed a step", fmt::format("{:.0f}", json["computed_tokens_a_step"].get<double>())});
+  table.add_row({"targets a step", fmt::format("{:.0f}", json["targets_a_step"].get<double>())});
+  table.add_row({"products of the base", fmt::format("{:.1f} TFLOP a step, {:.0f} % of {:.0f} TFLOP/s",
+                                                     operations / 1e12, 100 * utilisation, rate / 1e3)});
+  const auto add_bytes = [&](const char* name, const char* key, const std::optional<int64_t>& bytes) {
+    if (!bytes) return;
+    json[key] = *bytes;
+    table.add_row({name, fmt::format("{:.2f} GB", static_cast<double>(*bytes) / 1e9)});
+  };
+  add_bytes("GPU memory, allocator's peak", "vram_allocator_bytes", memory.vram_allocator);
+  add_bytes("GPU memory, whole device", "vram_device_bytes", memory.vram_device);
+  add_bytes("peak RSS", "rss_peak_bytes", memory.rss_peak);
+  if (file) {
+    file->write(json.dump(2) + "\n");
+    file->commit();
+  }
+  rt.out << table.text(report::terminal_width()) << std::flush;
+}
+
+}  // namespace
+
+void add_bench_train(CLI::App& bench, Runtime& rt) {
+  CLI::App& command =
+      config::add_command(bench, "train", "Training steps on random rows of given lengths: rate, memory, utilisation",
+                          "slmi bench train --base model.gguf --rows 8 --row-tokens 64 --steps 2");
+  auto binding = config::bind<BenchTrainConfig>(command);
+  config::set_action(command, [binding, &rt] { run_bench_train(binding->resolve(), rt); });
+}
+
+}  // namespace slmi::cli

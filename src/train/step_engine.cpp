@@ -1,0 +1,82 @@
+// Steps on the device; see the header.
+#include "step_engine.h"
+
+#include <ATen/ATen.h>
+
+#include "slmi/train/pass.h"
+
+namespace slmi::train {
+namespace {
+
+constexpr int64_t kMostGraphs = 64;  // each holds a description of its launches, some megabytes
+
+enum Sum { Loss, GradientNorm, kSums };
+
+}  // namespace
+
+StepEngine::StepEngine(model::Llama& llama, model::Lora& lora, const TrainConfig& config,
+                       const ops::AdamWOptions& adamw, const at::Tensor& m, const at::Tensor& v)
+    : llama_(llama),
+      lora_(lora),
+      config_(config),
+      adamw_(adamw),
+      m_(m),
+      v_(v),
+      numbers_(llama.device()),
+      sums_(at::zeros({kSums}, at::TensorOptions().dtype(at::kDouble).device(llama.device()))) {
+  dropout_.probability = config.lora.dropout;
+  dropout_.seed = static_cast<uint64_t>(config.seed);
+  const auto device = llama.device();
+  if (!device.is_cpu()) dropout_.step_on_device = at::zeros({1}, at::TensorOptions().dtype(at::kLong).device(device));
+  pads_ = config.cuda_graphs && ops::can_record(device) &&
+          ops::flash_serves(device, llama.compute_type(), llama.attention_shape());
+  records_ = pads_;
+  if (!records_) return;
+  pool_ = std::make_unique<ops::GraphPool>();
+  llama.reserve_positions(config.max_seq_len);
+  rope_ = llama.rope();
+}
+
+void StepEngine::run(const PreparedStep& step, double learning_rate) {
+  dropout_.step = step.step;
+  if (dropout_.step_on_device.defined()) dropout_.step_on_device.fill_(step.step);
+  numbers_.set(learning_rate, step.step + 1, step.targets, config_.max_grad_norm, adamw_);
+  sums_.zero_();
+  for (const auto& micro : step.micro_batches) pass(micro);
+  if (records_ && updates_++ == 1) update_graph_ = std::make_unique<ops::Graph>(*pool_, [&] { update(); });
+  update_graph_ ? update_graph_->replay() : update();
+}
+
+/// The first batch of a size runs as it comes, which also has every library make what it makes on first use; the second
+/// is recorded. All are padded alike, so that recorded or not gives the same numbers.
+void StepEngine::pass(const data::PackedBatch& batch) {
+  if (!pads_) return compute(model::to_device(batch, llama_.device()));
+  data::PackedBatch padded = batch;
+  const data::BatchSize size = data::padded_size(data::size_of(batch));
+  data::pad(padded, size);
+  auto& recurring = passes_.try_emplace(size, size, llama_.device()).first->second;
+  recurring.batch.upload(padded);
+  if (!recurring.graph && ++recurring.seen > 1 && graphs_ < kMostGraphs) {
+    recurring.graph = std::make_unique<ops::Graph>(*pool_, [&] { compute(recurring.batch.batch()); });
+    ++graphs_;
+  }
+  recurring.graph ? recurring.graph->replay() : compute(recurring.batch.batch());
+}
+
+void StepEngine::compute(const model::DeviceBatch& batch) {
+  sums_[Loss].add_(forward_backward(llama_, batch, config_.activations, &dropout_));
+}
+
+void StepEngine::update() {
+  ops::measure_gradient(lora_.gradients(), numbers_);
+  sums_[GradientNorm].copy_(numbers_.values[ops::StepNumbers::GradientNorm]);
+  ops::adamw_step(lora_.values(), lora_.gradients(), m_, v_, adamw_, numbers_);
+  llama_.refresh_adapters();
+}
+
+StepEngine::Sums StepEngine::sums() {
+  const at::Tensor host = sums_.cpu();
+  return {host[Loss].item<double>(), host[GradientNorm].item<double>()};
+}
+
+}  // namespace slmi::train

@@ -1,0 +1,71 @@
+// What an optimizer step has the device do: micro-batches, then the update. On a GPU that takes FlashAttention, batches
+// are padded to few sizes, and what recurs is recorded and replayed.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "slmi/data/padding.h"
+#include "slmi/model/batch.h"
+#include "slmi/model/llama.h"
+#include "slmi/model/lora.h"
+#include "slmi/ops/graph.h"
+#include "slmi/ops/optimizer.h"
+#include "slmi/train/config.h"
+
+namespace slmi::train {
+
+/// A step's rows on their way to the device.
+struct PreparedStep {
+  int64_t step = -1;  // from 0
+  int64_t rows = 0, tokens = 0, targets = 0;
+  std::vector<data::PackedBatch> micro_batches;
+};
+
+class StepEngine {
+ public:
+  struct Sums {
+    double loss;  // of all targets
+    double gradient_norm;
+  };
+
+  /// `lora` is attached to `llama` and trains; m and v are AdamW's moments.
+  StepEngine(model::Llama& llama, model::Lora& lora, const TrainConfig& config, const ops::AdamWOptions& adamw,
+             const at::Tensor& m, const at::Tensor& v);
+
+  /// Puts forward and backward of all micro-batches, and the update, on the device. `learning_rate` is the step's.
+  void run(const PreparedStep& step, double learning_rate);
+  /// Waits for the step and gives its sums.
+  Sums sums();
+
+ private:
+  /// Passes over batches of one padded size.
+  struct Recurring {
+    explicit Recurring(const data::BatchSize& size, at::Device device) : batch(size, device) {}
+    model::FixedBatch batch;
+    int64_t seen = 0;
+    std::unique_ptr<ops::Graph> graph;
+  };
+
+  void pass(const data::PackedBatch& batch);
+  void compute(const model::DeviceBatch& batch);
+  void update();
+
+  model::Llama& llama_;
+  model::Lora& lora_;
+  const TrainConfig& config_;
+  const ops::AdamWOptions& adamw_;
+  at::Tensor m_, v_;
+  ops::StepNumbers numbers_;
+  ops::DropoutContext dropout_;
+  at::Tensor sums_;  // f64 [2]: loss, gradient norm
+  bool pads_ = false, records_ = false;
+  int64_t graphs_ = 0, updates_ = 0;
+  ops::RopeTable rope_;  // what recorded passes read
+  std::unique_ptr<ops::GraphPool> pool_;
+  std::map<data::BatchSize, Recurring> passes_;
+  std::unique_ptr<ops::Graph> update_graph_;
+};
+
+}  // namespace slmi::train
