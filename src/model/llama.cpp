@@ -101,34 +101,38 @@ void Llama::attend_part(const Block& block, const at::Tensor& hidden, const Forw
   if (context.observer) context.observer(block.output.sites().front(), front(s.attention, heads * e));
 }
 
-/// residual + group(x).
-at::Tensor Llama::project(const ops::LinearGroup& group, const at::Tensor& x_ext, const at::Tensor& residual,
+at::Tensor Llama::project(const ops::LinearGroup& group, const at::Tensor& x_ext,
                           const ops::DropoutContext* dropout) const {
   const at::Tensor projected = at::empty({x_ext.size(0), config_.hidden_size}, x_ext.options());
   group.forward(x_ext, projected, dropout);
-  return ops::add_residual(residual, projected);
+  return projected;
 }
 
+/// The block's first half, and the norm that the second begins with: one pass over each row makes both.
 void Llama::attention_part(const Block& block, const at::Tensor& hidden, const ForwardContext& context, BlockSaved& s,
                            int64_t layer) const {
   attend_part(block, hidden, context, s, layer);
-  s.middle = project(block.output, s.attention, hidden, context.dropout);
+  const at::Tensor projected = project(block.output, s.attention, context.dropout);
+  s.mlp_in = at::empty({hidden.size(0), block.gate_up.input_width()}, projected.options());
+  s.rstd2 = at::empty({hidden.size(0)}, hidden.options());
+  s.middle = ops::add_rms_norm_forward(hidden, projected, block.norm2, config_.rms_norm_eps,
+                                       front(s.mlp_in, config_.hidden_size), s.rstd2);
 }
 
 void Llama::activate_part(const Block& block, const ForwardContext& context, BlockSaved& s) const {
   const int64_t tokens = s.middle.size(0), f = config_.intermediate_size;
-  s.mlp_in = normed_input(s.middle, block.norm2, block.gate_up.input_width(), s.rstd2);
+  if (!s.mlp_in.defined()) s.mlp_in = normed_input(s.middle, block.norm2, block.gate_up.input_width(), s.rstd2);
   if (context.observer) context.observer(block.gate_up.sites().front(), front(s.mlp_in, block.gate_up.k()));
-  s.gate_up = at::empty({tokens, 2 * f}, s.mlp_in.options());
-  block.gate_up.forward(s.mlp_in, s.gate_up, context.dropout);
+  s.gate_up = at::empty({tokens, block.gate_up.gradient_width()}, s.mlp_in.options());
+  block.gate_up.forward(s.mlp_in, front(s.gate_up, 2 * f), context.dropout);
   s.activation = at::empty({tokens, buffer_width(block.down, f)}, s.gate_up.options());
-  ops::swiglu_forward(s.gate_up, front(s.activation, f));
+  ops::swiglu_forward(front(s.gate_up, 2 * f), front(s.activation, f));
   if (context.observer) context.observer(block.down.sites().front(), front(s.activation, f));
 }
 
 void Llama::mlp_part(const Block& block, const ForwardContext& context, BlockSaved& s, at::Tensor& out) const {
   activate_part(block, context, s);
-  out = project(block.down, s.activation, s.middle, context.dropout);
+  out = ops::add_residual(s.middle, project(block.down, s.activation, context.dropout));
 }
 
 at::Tensor Llama::attention_input(int64_t layer, const at::Tensor& hidden) const {
@@ -144,7 +148,7 @@ at::Tensor Llama::attend(int64_t layer, const at::Tensor& hidden, const ForwardC
 }
 
 at::Tensor Llama::after_attention(int64_t layer, const at::Tensor& hidden, const at::Tensor& attention) const {
-  return project(blocks_[static_cast<size_t>(layer)].output, attention, hidden, nullptr);
+  return ops::add_residual(hidden, project(blocks_[static_cast<size_t>(layer)].output, attention, nullptr));
 }
 
 at::Tensor Llama::mlp_input(int64_t layer, const at::Tensor& middle) const {
@@ -161,7 +165,7 @@ at::Tensor Llama::activate(int64_t layer, const at::Tensor& middle) const {
 }
 
 at::Tensor Llama::after_mlp(int64_t layer, const at::Tensor& middle, const at::Tensor& activation) const {
-  return project(blocks_[static_cast<size_t>(layer)].down, activation, middle, nullptr);
+  return ops::add_residual(middle, project(blocks_[static_cast<size_t>(layer)].down, activation, nullptr));
 }
 
 at::Tensor Llama::block_forward(int64_t layer, const at::Tensor& hidden, const ForwardContext& context,
@@ -183,7 +187,27 @@ at::Tensor Llama::block_forward(int64_t layer, const at::Tensor& hidden, const F
   return out;
 }
 
-void Llama::block_backward(int64_t layer, const at::Tensor& d_hidden, const ForwardContext& context, BlockSaved& s,
+/// The gradient of the residual stream as the product of `group` takes it.
+at::Tensor Llama::output_gradient(const ops::LinearGroup& group, HiddenGradient& d_hidden) const {
+  const int64_t width = group.gradient_width();
+  if (d_hidden.rounded.defined() && d_hidden.rounded.size(1) == width) return d_hidden.rounded;
+  if (width == config_.hidden_size) return d_hidden.values.to(compute_type());
+  d_hidden.rounded = at::empty({d_hidden.values.size(0), width}, d_hidden.values.options().dtype(compute_type()));
+  front(d_hidden.rounded, config_.hidden_size).copy_(d_hidden.values);
+  return d_hidden.rounded;
+}
+
+/// Adds a norm's gradient to that of the stream; rounds it for `next` (null: nobody) on the way where a kernel does.
+void Llama::norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rstd,
+                          const ops::LinearGroup* next, HiddenGradient& d_hidden) const {
+  d_hidden.rounded.reset();
+  if (next != nullptr && !options_.device.is_cpu() && compute_type() != at::kFloat)
+    d_hidden.rounded = at::empty({x.size(0), next->gradient_width()}, dy.options());
+  ops::rms_norm_backward(dy, x, weight, rstd, d_hidden.values,
+                         d_hidden.rounded.defined() ? front(d_hidden.rounded, config_.hidden_size) : at::Tensor());
+}
+
+void Llama::block_backward(int64_t layer, HiddenGradient& d_hidden, const ForwardContext& context, BlockSaved& s,
                            ops::LinearGroup::InputGradient wanted) const {
   using ops::LinearGroup;
   const Block& block = blocks_[static_cast<size_t>(layer)];
@@ -191,19 +215,19 @@ void Llama::block_backward(int64_t layer, const at::Tensor& d_hidden, const Forw
                 f = config_.intermediate_size;
   const auto* dropout = context.dropout;
   if (!s.qkv.defined()) {
-    at::Tensor out;
     attention_part(block, at::Tensor(s.input), context, s, layer);
-    mlp_part(block, context, s, out);
+    activate_part(block, context, s);
+    block.down.fill_update_input(s.activation, dropout);
   }
   if (!s.activation.defined()) {
     s.activation = at::empty({s.gate_up.size(0), block.down.input_width()}, s.gate_up.options());
-    ops::swiglu_forward(s.gate_up, front(s.activation, f));
+    ops::swiglu_forward(front(s.gate_up, 2 * f), front(s.activation, f));
     block.down.fill_update_input(s.activation, dropout);
   }
-  const at::Tensor d_activation =
-      block.down.backward(d_hidden.to(compute_type()), s.activation, dropout, LinearGroup::InputGradient::Wanted);
+  const at::Tensor d_activation = block.down.backward(output_gradient(block.down, d_hidden), s.activation, dropout,
+                                                      LinearGroup::InputGradient::Wanted);
   s.activation.reset();
-  ops::swiglu_backward(s.gate_up, d_activation, s.gate_up);
+  ops::swiglu_backward(front(s.gate_up, 2 * f), d_activation, front(s.gate_up, 2 * f));
   if (!s.mlp_in.defined()) {
     s.mlp_in = normed_input(s.middle, block.norm2, block.gate_up.input_width(), s.rstd2);
     block.gate_up.fill_update_input(s.mlp_in, dropout);
@@ -211,11 +235,11 @@ void Llama::block_backward(int64_t layer, const at::Tensor& d_hidden, const Forw
   const at::Tensor d_mlp_in = block.gate_up.backward(s.gate_up, s.mlp_in, dropout, LinearGroup::InputGradient::Wanted);
   s.gate_up.reset();
   s.mlp_in.reset();
-  ops::rms_norm_backward(d_mlp_in, s.middle, block.norm2, s.rstd2, d_hidden);
+  norm_backward(d_mlp_in, s.middle, block.norm2, s.rstd2, &block.output, d_hidden);
 
-  const at::Tensor d_attention =
-      block.output.backward(d_hidden.to(compute_type()), s.attention, dropout, LinearGroup::InputGradient::Wanted);
-  const at::Tensor d_qkv = at::empty_like(s.qkv);
+  const at::Tensor d_attention = block.output.backward(output_gradient(block.output, d_hidden), s.attention, dropout,
+                                                       LinearGroup::InputGradient::Wanted);
+  const at::Tensor d_qkv = at::empty({s.qkv.size(0), block.qkv.gradient_width()}, s.qkv.options());
   const auto part = [&](const at::Tensor& x, int64_t begin, int64_t count) {
     return x.narrow(1, begin * e, count * e);
   };
@@ -233,7 +257,8 @@ void Llama::block_backward(int64_t layer, const at::Tensor& d_hidden, const Forw
   }
   const at::Tensor d_qkv_in = block.qkv.backward(d_qkv, s.qkv_in, dropout, wanted);
   if (wanted == LinearGroup::InputGradient::Wanted)
-    ops::rms_norm_backward(d_qkv_in, s.input, block.norm1, s.rstd1, d_hidden);
+    norm_backward(d_qkv_in, s.input, block.norm1, s.rstd1,
+                  layer > 0 ? &blocks_[static_cast<size_t>(layer - 1)].down : nullptr, d_hidden);
   s = {};
 }
 

@@ -34,7 +34,9 @@ void LinearGroup::attach(std::vector<LoraPair> adapters) {
   total_rank_ = 0;
   for (const auto& lora : adapters_)
     if (lora.a.defined()) total_rank_ += lora.a.size(0);
+  a_.reset();
   resident_.reset();
+  thin_ = {};
   gemm_ = {};
   refresh_adapters();
 }
@@ -44,10 +46,11 @@ void LinearGroup::detach() {
 }
 
 void LinearGroup::refresh_adapters() {
+  if (takes_thin_products()) return refresh_thin();
   const auto device = matrices_.front().device();
   const auto options = at::TensorOptions().dtype(scalar_type(compute_)).device(device);
   if (total_rank_ > 0) {
-    if (!a_.defined() || a_.size(0) != total_rank_) a_ = at::empty({total_rank_, k_}, options);
+    if (!a_.defined()) a_ = at::empty({total_rank_, k_}, options);
     int64_t row = 0;
     for (const auto& lora : adapters_) {
       if (!lora.a.defined()) continue;
@@ -55,13 +58,54 @@ void LinearGroup::refresh_adapters() {
       row += lora.a.size(0);
     }
   }
-  refresh_updates();
   if (residency_ == Residency::Transient) return;
   if (GemmWeights::fit(compute_, device, n_, k_, total_rank_)) return refresh_packed();
   if (resident_.defined()) return write_update_columns(resident_);
   residency_ = Residency::Transient;  // weight() then builds the whole matrix
   resident_ = weight();
   residency_ = Residency::Resident;
+}
+
+bool LinearGroup::takes_thin_products() const {
+  if (matrices_.front().device().is_cpu() || compute_ == Compute::F32 || total_rank_ == 0 ||
+      adapters_.size() > kMostThinAdapters)
+    return false;
+  const auto& first = adapters_.front();
+  return std::all_of(adapters_.begin(), adapters_.end(), [&](const LoraPair& lora) {
+    return lora.a.defined() && lora.a.size(0) == first.a.size(0) && lora.scale == first.scale;
+  });
+}
+
+void LinearGroup::refresh_thin() {
+  if (thin_.rank == 0) {
+    const auto& first = adapters_.front();
+    const auto options = at::TensorOptions().dtype(scalar_type(compute_)).device(matrices_.front().device());
+    thin_.rank = first.a.size(0);
+    thin_.scale = first.scale;
+    thin_.transposed = at::empty({thin_.rank, n_}, options);
+    if (residency_ == Residency::Resident) {
+      resident_ = at::empty({n_ + total_rank_, input_width()}, options);
+      dequantize_into(resident_);
+      a_ = resident_.narrow(0, n_, total_rank_).narrow(1, 0, k_);
+      thin_.columns = resident_.narrow(0, 0, n_).narrow(1, k_, total_rank_);
+    } else {
+      a_ = at::empty({total_rank_, k_}, options);
+      thin_.columns = at::empty({n_, total_rank_}, options);
+    }
+    thin_.columns.zero_();
+  }
+  std::vector<ThinAdapter> forms;
+  int64_t row = 0, column = 0;
+  for (size_t i = 0; i < matrices_.size(); ++i) {
+    const auto& lora = adapters_[i];
+    const int64_t n = matrices_[i].n();
+    forms.push_back({lora.a, lora.b, lora.scale, a_.narrow(0, column, thin_.rank),
+                     thin_.columns.narrow(0, row, n).narrow(1, column, thin_.rank),
+                     thin_.transposed.narrow(1, row, n)});
+    row += n;
+    column += thin_.rank;
+  }
+  thin_refresh(forms);
 }
 
 void LinearGroup::refresh_packed() {
@@ -79,50 +123,41 @@ void LinearGroup::refresh_packed() {
     for (const auto& m : matrices_) m.page_out();
 }
 
-void LinearGroup::refresh_updates() {
-  if (adapters_.empty()) return;
-  const auto& first = adapters_.front();
-  const bool alike = std::all_of(adapters_.begin(), adapters_.end(), [&](const LoraPair& lora) {
-    return lora.a.defined() && lora.a.size(0) == first.a.size(0) && lora.scale == first.scale;
-  });
-  if (matrices_.front().device().is_cpu() || compute_ == Compute::F32 || !alike) {
-    updates_ = {};
-    return;
+/// The matrices, one under the other, into the first N rows and K columns of out.
+void LinearGroup::dequantize_into(const at::Tensor& out) const {
+  int64_t row = 0;
+  for (const auto& m : matrices_) {
+    m.dequantize_into(out.narrow(0, row, m.n()).narrow(1, 0, k_));
+    row += m.n();
   }
-  updates_.rank = first.a.size(0);
-  updates_.scale = first.scale;
-  if (!updates_.columns.defined() || updates_.columns.size(1) != total_rank_) {
-    updates_.columns = at::zeros({n_, total_rank_}, a_.options());
-    updates_.transposed = at::empty({updates_.rank, n_}, a_.options());
-  }
-  each_update([&](const at::Tensor& b, int64_t row, int64_t column) {
-    const at::Tensor rounded = b.to(a_.scalar_type());
-    updates_.columns.narrow(0, row, b.size(0)).narrow(1, column, b.size(1)).copy_(rounded);
-    updates_.transposed.narrow(1, row, b.size(0)).copy_(rounded.t());
-  });
 }
 
 /// [N, K + total rank] in the compute type, the last columns not yet written.
 at::Tensor LinearGroup::base_weight() const {
   const auto options = at::TensorOptions().dtype(scalar_type(compute_)).device(matrices_.front().device());
   const at::Tensor weight = at::empty({n_, input_width()}, options);
-  int64_t row = 0;
-  for (const auto& m : matrices_) {
-    m.dequantize_into(weight.narrow(0, row, m.n()).narrow(1, 0, k_));
-    row += m.n();
-  }
+  dequantize_into(weight);
   return weight;
 }
 
 at::Tensor LinearGroup::weight() const {
-  if (residency_ == Residency::Resident) return resident_;
+  if (residency_ == Residency::Resident) return resident_.narrow(0, 0, n_);
   const at::Tensor weight = base_weight();
-  if (updates_.rank > 0) {
-    weight.narrow(1, k_, total_rank_).copy_(updates_.columns);
+  if (thin_.rank > 0) {
+    weight.narrow(1, k_, total_rank_).copy_(thin_.columns);
   } else if (total_rank_ > 0) {
     weight.narrow(1, k_, total_rank_).zero_();
     write_update_columns(weight);
   }
+  return weight;
+}
+
+/// [N + total rank, K]: the base, and A below it, so that [dy | du] gives the whole gradient of x in one product.
+at::Tensor LinearGroup::input_gradient_weight() const {
+  if (residency_ == Residency::Resident) return resident_.narrow(1, 0, k_);
+  const at::Tensor weight = at::empty({n_ + total_rank_, k_}, a_.options());
+  dequantize_into(weight);
+  weight.narrow(0, n_, total_rank_).copy_(a_);
   return weight;
 }
 
@@ -170,16 +205,16 @@ void LinearGroup::forward(const at::Tensor& x_ext, const at::Tensor& y, const Dr
   product_into(x_ext, weight(), y);
 }
 
-at::Tensor LinearGroup::backward(const at::Tensor& dy, const at::Tensor& x_ext, const DropoutContext* dropout,
+at::Tensor LinearGroup::backward(const at::Tensor& dy_ext, const at::Tensor& x_ext, const DropoutContext* dropout,
                                  InputGradient wanted) const {
-  at::Tensor du;
+  at::Tensor du, dx;
+  if (thin_.rank > 0 && thin_backward(dy_ext, x_ext, dropout, wanted, dx)) return dx;
+  const at::Tensor dy = dy_ext.narrow(1, 0, n_);
   if (gemm_.has_forward()) {
     const at::Tensor dx = packed_backward(dy, dropout, wanted, du);
     if (total_rank_ > 0) accumulate(dy, du, x_ext, dropout);
     return dx;
   }
-  at::Tensor dx;
-  if (updates_.rank > 0 && dropout == nullptr && thin_backward(dy, x_ext, wanted, dx)) return dx;
   const at::Tensor w = weight();
   if (wanted == InputGradient::Wanted) {
     const at::Tensor dx_ext = at::mm(dy, w);
@@ -206,9 +241,11 @@ at::Tensor LinearGroup::packed_backward(const at::Tensor& dy, const DropoutConte
 
 /// The backward pass with the adapters' products by our own kernels; false, and nothing done, where they do not take
 /// the rows.
-bool LinearGroup::thin_backward(const at::Tensor& dy, const at::Tensor& x_ext, InputGradient wanted,
-                                at::Tensor& dx) const {
-  const at::Tensor x = x_ext.narrow(1, 0, k_), u = x_ext.narrow(1, k_, total_rank_);
+bool LinearGroup::thin_backward(const at::Tensor& dy_ext, const at::Tensor& x_ext, const DropoutContext* dropout,
+                                InputGradient wanted, at::Tensor& dx) const {
+  const at::Tensor dy = dy_ext.narrow(1, 0, n_), du = dy_ext.narrow(1, n_, total_rank_);
+  const at::Tensor u = x_ext.narrow(1, k_, total_rank_);
+  at::Tensor x = x_ext.narrow(1, 0, k_);
   ColumnBegins begin = {0};
   std::vector<at::Tensor> grad_a, grad_b;
   for (size_t i = 0; i < matrices_.size(); ++i) {
@@ -216,11 +253,17 @@ bool LinearGroup::thin_backward(const at::Tensor& dy, const at::Tensor& x_ext, I
     grad_a.push_back(adapters_[i].grad_a);
     grad_b.push_back(adapters_[i].grad_b);
   }
-  if (!thin_fits(dy, begin, updates_.rank) || !thin_fits(x, {0, k_}, total_rank_)) return false;
-  const at::Tensor du = at::empty({dy.size(0), total_rank_}, dy.options());
-  thin_project(dy, updates_.transposed, begin, du);
-  if (wanted == InputGradient::Wanted) dx = at::mm(dy, base_weight().narrow(1, 0, k_)).addmm_(du, a_);
-  thin_gradient_b(dy, u, begin, updates_.scale, grad_b);
+  if (!thin_fits(dy, begin, thin_.rank) || !thin_fits(x, {0, k_}, total_rank_)) return false;
+  thin_project(dy, thin_.transposed, begin, du);
+  if (wanted == InputGradient::Wanted) {
+    const at::Tensor w = input_gradient_weight();
+    if (dropout == nullptr)
+      dx = at::mm(dy_ext, w);
+    else
+      dx = at::mm(dy, w.narrow(0, 0, n_)).add_(dropped(at::mm(du, a_), *dropout));
+  }
+  thin_gradient_b(dy, u, begin, thin_.scale, grad_b);
+  if (dropout != nullptr) x = dropped(x, *dropout);
   thin_gradient_a(x, du, grad_a);
   return true;
 }

@@ -32,8 +32,33 @@ void rms_norm_forward(const at::Tensor& x, const at::Tensor& weight, double eps,
   out.copy_(x.mul(r.unsqueeze(-1)).mul_(weight));
 }
 
+at::Tensor add_rms_norm_forward(const at::Tensor& hidden, const at::Tensor& y, const at::Tensor& weight, double eps,
+                                const at::Tensor& out, const at::Tensor& rstd) {
+  if (y.is_cuda() && out.scalar_type() == y.scalar_type()) {
+    const at::Tensor sum = at::empty_like(hidden);
+    const bool done = on_cuda(out, [&](auto tag, auto stream) {
+      using T = Element<decltype(tag)>;
+      kernels::cuda::add_rms_norm_forward(pointer<float>(hidden), pointer<T>(y), y.stride(0), pointer<float>(weight),
+                                          static_cast<float>(eps), hidden.size(0), hidden.size(1), pointer<float>(sum),
+                                          pointer<T>(out), out.stride(0), pointer<float>(rstd), stream);
+    });
+    if (done) return sum;
+  }
+  const at::Tensor sum = add_residual(hidden, y);
+  rms_norm_forward(sum, weight, eps, out, rstd);
+  return sum;
+}
+
 void rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rstd,
-                       const at::Tensor& dx) {
+                       const at::Tensor& dx, const at::Tensor& rounded) {
+  const bool done = on_cuda(dy, [&](auto tag, auto stream) {
+    using T = Element<decltype(tag)>;
+    kernels::cuda::rms_norm_backward(pointer<T>(dy), dy.stride(0), pointer<float>(x), pointer<float>(weight),
+                                     pointer<float>(rstd), x.size(0), x.size(1), pointer<float>(dx),
+                                     rounded.defined() ? pointer<T>(rounded) : nullptr,
+                                     rounded.defined() ? rounded.stride(0) : 0, stream);
+  });
+  if (done) return;
   if (fits_cpu_kernels(dy)) {
     with_element_type(dy.scalar_type(), [&](auto tag) {
       using T = Element<decltype(tag)>;
@@ -42,19 +67,14 @@ void rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tens
                                         pointer<float>(rstd), x.size(1), pointer<float>(dx), begin, end);
       });
     });
-    return;
+  } else {
+    const at::Tensor r = rstd.unsqueeze(-1);
+    const at::Tensor normalized = x * r;
+    const at::Tensor dn = dy.to(at::kFloat) * weight;
+    const at::Tensor projection = (dn * normalized).mean(-1, /*keepdim=*/true);
+    dx.add_((dn - normalized * projection).mul_(r));
   }
-  const bool done = on_cuda(dy, [&](auto tag, auto stream) {
-    using T = Element<decltype(tag)>;
-    kernels::cuda::rms_norm_backward(pointer<T>(dy), dy.stride(0), pointer<float>(x), pointer<float>(weight),
-                                     pointer<float>(rstd), x.size(0), x.size(1), pointer<float>(dx), stream);
-  });
-  if (done) return;
-  const at::Tensor r = rstd.unsqueeze(-1);
-  const at::Tensor normalized = x * r;
-  const at::Tensor dn = dy.to(at::kFloat) * weight;
-  const at::Tensor projection = (dn * normalized).mean(-1, /*keepdim=*/true);
-  dx.add_((dn - normalized * projection).mul_(r));
+  if (rounded.defined()) rounded.copy_(dx);
 }
 
 at::Tensor add_residual(const at::Tensor& hidden, const at::Tensor& y) {

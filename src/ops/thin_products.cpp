@@ -59,6 +59,26 @@ bool thin_fits(const at::Tensor& x, const ColumnBegins& begin, int64_t rank) {
   return fits;
 }
 
+void thin_refresh(const std::vector<ThinAdapter>& adapters) {
+  static_assert(kMostThinAdapters == kernels::cuda::kMaxAdapters);
+  const auto& first = adapters.front();
+  on_16_bits(first.a_out, [&](auto tag, auto stream) {
+    using T = Element<decltype(tag)>;
+    kernels::cuda::AdapterGroup<T> group;
+    group.rank = first.a.size(0);
+    group.k = first.a.size(1);
+    group.a_stride = first.a_out.stride(0);
+    group.columns_stride = first.columns.stride(0);
+    group.transposed_stride = first.transposed.stride(0);
+    for (const auto& adapter : adapters)
+      group.adapters[group.count++] = {
+          pointer<float>(adapter.a),         pointer<float>(adapter.b), adapter.b.size(0),
+          static_cast<float>(adapter.scale), pointer<T>(adapter.a_out), pointer<T>(adapter.columns),
+          pointer<T>(adapter.transposed)};
+    kernels::cuda::lora_refresh(group, stream);
+  });
+}
+
 void thin_project(const at::Tensor& x, const at::Tensor& p, const ColumnBegins& begin, const at::Tensor& out) {
   on_16_bits(x, [&](auto tag, auto stream) {
     using T = Element<decltype(tag)>;

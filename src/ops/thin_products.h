@@ -13,6 +13,20 @@ using ColumnBegins = std::vector<int64_t>;
 /// Whether the functions below take rows like x's, with products of this rank at once.
 bool thin_fits(const at::Tensor& x, const ColumnBegins& begin, int64_t rank);
 
+/// One adapter: A [rank, K] and B [n, rank] in f32, contiguous, and their forms in a 16-bit type, rows strided: A, s*B,
+/// and the transpose of that.
+struct ThinAdapter {
+  at::Tensor a, b;
+  double scale = 1.0;
+  at::Tensor a_out, columns, transposed;
+};
+
+/// Most adapters that share an input.
+inline constexpr size_t kMostThinAdapters = 4;
+
+/// Writes the forms of all adapters of a group, whose ranks and strides are equal.
+void thin_refresh(const std::vector<ThinAdapter>& adapters);
+
 /// Column i*rank + r of out is the sum of x times row r of p over adapter i's columns. x [T, columns], p [rank,
 /// columns], out [T, adapters * rank], all of one 16-bit type. One adapter: x p^T.
 void thin_project(const at::Tensor& x, const at::Tensor& p, const ColumnBegins& begin, const at::Tensor& out);

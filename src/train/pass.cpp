@@ -22,8 +22,9 @@ at::Tensor forward_backward(model::Llama& llama, const model::DeviceBatch& batch
   for (int64_t i = 0; i < layers; ++i)
     hidden = llama.block_forward(i, hidden, context, save, &saved[static_cast<size_t>(i)]);
 
-  const at::Tensor d_hidden = at::zeros_like(hidden);
-  const at::Tensor loss = llama.head_loss(hidden, batch.target_rows, batch.target_ids, d_hidden);
+  model::HiddenGradient d_hidden;
+  d_hidden.values = at::zeros_like(hidden);
+  const at::Tensor loss = llama.head_loss(hidden, batch.target_rows, batch.target_ids, d_hidden.values);
   for (int64_t i = layers - 1; i >= 0; --i)
     llama.block_backward(i, d_hidden, context, saved[static_cast<size_t>(i)],
                          i > 0 ? InputGradient::Wanted : InputGradient::Unwanted);

@@ -5,6 +5,7 @@
 
 #include "slmi/ops/attention.h"
 #include "slmi/ops/cross_entropy.h"
+#include "slmi/ops/dropout.h"
 #include "slmi/ops/linear_group.h"
 #include "slmi/ops/norm.h"
 #include "slmi/ops/optimizer.h"
@@ -147,11 +148,15 @@ TEST_F(Gpu, QueriesOverACacheTakeTheOtherRoad) {
   EXPECT_FALSE(AttentionPlan({{0, 2, 0, 0, 0, 2}, {3, 2, 0, 0, 3, 2}}, at::kCPU).flash().offsets.defined());
 }
 
-/// With widths that the tensor core kernels take, and with some that they do not.
-class GpuLinear : public Gpu, public ::testing::WithParamInterface<int64_t> {};
+struct LinearCase {
+  int64_t k;  // a width that the tensor core kernels take, or one that they do not
+  Residency residency;
+  double dropout;
+};
+class GpuLinear : public Gpu, public ::testing::WithParamInterface<LinearCase> {};
 
 TEST_P(GpuLinear, ForwardAndBackwardEqualF64) {
-  const int64_t k = GetParam(), tokens = 75, rank = 16;
+  const int64_t k = GetParam().k, tokens = 75, rank = 16;
   const std::vector<int64_t> outputs = {128, 64, 64};
   std::vector<PackedMatrix> matrices;
   std::vector<LoraPair> pairs;
@@ -161,35 +166,58 @@ TEST_P(GpuLinear, ForwardAndBackwardEqualF64) {
     weights.push_back(w.to(at::kDouble));
     matrices.push_back(PackedMatrix::from_values("w", w).converted_to(quant::WeightFormat::BF16).to(at::kCUDA));
     LoraPair pair;
-    pair.a = at::randn({rank, k}, f32_) * 0.1;
-    pair.b = at::randn({n, rank}, f32_) * 0.1;
+    pair.a = at::zeros({rank, k}, f32_);
+    pair.b = at::zeros({n, rank}, f32_);
     pair.grad_a = at::zeros_like(pair.a);
     pair.grad_b = at::zeros_like(pair.b);
     pair.scale = 2.0;
     pairs.push_back(pair);
   }
-  LinearGroup group(matrices, {{0, "q_proj"}, {0, "k_proj"}, {0, "v_proj"}}, Compute::BF16, Residency::Transient);
+  LinearGroup group(matrices, {{0, "q_proj"}, {0, "k_proj"}, {0, "v_proj"}}, Compute::BF16, GetParam().residency);
   group.attach(pairs);
-  const at::Tensor x = values(tokens, k), dy = values(tokens, 256);
-  const at::Tensor x_ext = at::empty({tokens, group.input_width()}, x.options()), y = at::empty_like(dy);
+  for (const auto& pair : pairs) {  // changed afterwards, as a step of training does
+    pair.a.normal_().mul_(0.1);
+    pair.b.normal_().mul_(0.1);
+  }
+  group.refresh_adapters();
+  const at::Tensor x = values(tokens, k), dy_ext = values(tokens, group.gradient_width());
+  const at::Tensor dy = dy_ext.narrow(1, 0, 256), dy64 = dy.to(at::kCPU, at::kDouble);
+  const at::Tensor x_ext = at::empty({tokens, group.input_width()}, x.options());
+  const at::Tensor y = at::empty({tokens, 256}, x.options());
   x_ext.narrow(1, 0, k).copy_(x);
-  group.forward(x_ext, y, nullptr);
-  const at::Tensor dx = group.backward(dy, x_ext, nullptr, LinearGroup::InputGradient::Wanted);
-  const at::Tensor x64 = x.to(at::kCPU, at::kDouble), dy64 = dy.to(at::kCPU, at::kDouble);
+  DropoutContext dropout;
+  dropout.probability = GetParam().dropout;
+  dropout.step = 3;
+  dropout.step_on_device = at::full({1}, 3, f32_.dtype(at::kLong));
+  dropout.row_keys = at::arange(tokens, f32_.dtype(at::kLong));
+  dropout.positions = at::arange(tokens, f32_.dtype(at::kInt));
+  const auto* given = dropout.probability > 0 ? &dropout : nullptr;
+  at::Tensor mask = at::ones({tokens, k}, x.options());
+  if (given != nullptr) apply_dropout(mask, dropout, site_number(group.sites().front()), mask);
+  mask = mask.to(at::kCPU, at::kDouble);
+
+  group.forward(x_ext, y, given);
+  const at::Tensor dx = group.backward(dy_ext, x_ext, given, LinearGroup::InputGradient::Wanted);
+  const at::Tensor x64 = x.to(at::kCPU, at::kDouble);
   at::Tensor want_dx = at::zeros({tokens, k}, at::kDouble);
   int64_t row = 0;
   for (size_t i = 0; i < outputs.size(); ++i) {
     const at::Tensor a = pairs[i].a.to(at::kCPU, at::kDouble), b = pairs[i].b.to(at::kCPU, at::kDouble) * 2.0;
-    const at::Tensor d = dy64.narrow(1, row, outputs[i]), u = at::mm(x64, a.t()), du = at::mm(d, b);
+    const at::Tensor d = dy64.narrow(1, row, outputs[i]), u = at::mm(x64 * mask, a.t()), du = at::mm(d, b);
     EXPECT_LT(distance(y.narrow(1, row, outputs[i]), at::mm(x64, weights[i].t()) + at::mm(u, b.t())), 6e-3);
-    want_dx += at::mm(d, weights[i]) + at::mm(du, a);
-    EXPECT_LT(distance(pairs[i].grad_a, at::mm(du.t(), x64)), 6e-3);
+    want_dx += at::mm(d, weights[i]) + at::mm(du, a) * mask;
+    EXPECT_LT(distance(pairs[i].grad_a, at::mm(du.t(), x64 * mask)), 6e-3);
     EXPECT_LT(distance(pairs[i].grad_b, at::mm(d.t(), u) * 2.0), 6e-3);
     row += outputs[i];
   }
   EXPECT_LT(distance(dx, want_dx), 6e-3);
 }
-INSTANTIATE_TEST_SUITE_P(Widths, GpuLinear, ::testing::Values(128, 72));
+INSTANTIATE_TEST_SUITE_P(Widths, GpuLinear,
+                         ::testing::Values(LinearCase{128, Residency::Transient, 0.0},
+                                           LinearCase{128, Residency::Resident, 0.0},
+                                           LinearCase{128, Residency::Transient, 0.1},
+                                           LinearCase{72, Residency::Transient, 0.0},
+                                           LinearCase{72, Residency::Resident, 0.1}));
 
 TEST_F(Gpu, Nf4Matrices) {
   const auto on_cpu = PackedMatrix::from_values("w", at::randn({33, 192})).converted_to(quant::WeightFormat::NF4);

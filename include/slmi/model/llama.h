@@ -74,6 +74,14 @@ struct BlockSaved {
   at::Tensor activation;    // [T, F + R]
 };
 
+/// The gradient of the residual stream on its way down the blocks.
+struct HiddenGradient {
+  at::Tensor values;  // f32 [T, D]
+  /// The same as the next backward product takes it, in a buffer of that group's gradient_width; undefined: made when
+  /// it is needed.
+  at::Tensor rounded;
+};
+
 class Llama {
  public:
   /// @throws Error{Input} if tensors are missing or of the wrong shape, Error{Usage} for a format that the device
@@ -106,9 +114,9 @@ class Llama {
   at::Tensor activate(int64_t layer, const at::Tensor& middle) const;   // of down: [T, F]
   at::Tensor after_mlp(int64_t layer, const at::Tensor& middle, const at::Tensor& activation) const;  // the output
 
-  /// Gradient of the block's input from d_hidden f32 [T, D], in place; adapters' gradients are accumulated. Consumes
-  /// `saved`.
-  void block_backward(int64_t layer, const at::Tensor& d_hidden, const ForwardContext& context, BlockSaved& saved,
+  /// Gradient of the block's input from that of its output, in place; adapters' gradients are accumulated. Consumes
+  /// `saved`. Layers are called from the last to the first.
+  void block_backward(int64_t layer, HiddenGradient& d_hidden, const ForwardContext& context, BlockSaved& saved,
                       ops::LinearGroup::InputGradient wanted) const;
   /// Final norm and output matrix: hidden f32 [P, D] -> logits [P, V] in the compute type; and the two one by one.
   at::Tensor head(const at::Tensor& hidden) const;
@@ -146,8 +154,10 @@ class Llama {
   void attend_part(const Block& block, const at::Tensor& hidden, const ForwardContext& context, BlockSaved& s,
                    int64_t layer) const;
   void activate_part(const Block& block, const ForwardContext& context, BlockSaved& s) const;
-  at::Tensor project(const ops::LinearGroup& group, const at::Tensor& x_ext, const at::Tensor& residual,
-                     const ops::DropoutContext* dropout) const;
+  at::Tensor project(const ops::LinearGroup& group, const at::Tensor& x_ext, const ops::DropoutContext* dropout) const;
+  at::Tensor output_gradient(const ops::LinearGroup& group, HiddenGradient& d_hidden) const;
+  void norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rstd,
+                     const ops::LinearGroup* next, HiddenGradient& d_hidden) const;
   void mlp_part(const Block& block, const ForwardContext& context, BlockSaved& s, at::Tensor& out) const;
   at::Tensor normed_input(const at::Tensor& x, const at::Tensor& weight, int64_t width, at::Tensor& rstd) const;
   at::Tensor head_weight() const;

@@ -36,6 +36,9 @@ class LinearGroup {
   /// Width of the input buffer: K, plus the sum of the adapters' ranks. Rows of x must be this wide; the caller fills
   /// [0, K).
   int64_t input_width() const { return k_ + total_rank_; }
+  /// Width of a buffer for the gradient of the output: N, and where the adapters' own kernels run, as many columns more
+  /// as there are in u: they take its gradient.
+  int64_t gradient_width() const { return n_ + (thin_.rank > 0 ? total_rank_ : 0); }
   int64_t k() const { return k_; }
   int64_t n() const { return n_; }
   uint64_t packed_bytes() const;
@@ -55,11 +58,12 @@ class LinearGroup {
 
   enum class InputGradient { Wanted, Unwanted };
   /// Returns the gradient of x [T, K] (undefined if unwanted) and accumulates the adapters' gradients. x_ext as forward
-  /// left it.
-  at::Tensor backward(const at::Tensor& dy, const at::Tensor& x_ext, const DropoutContext* dropout,
+  /// left it; dy_ext [T, gradient_width], of which the caller fills [0, N) and the rest is written.
+  at::Tensor backward(const at::Tensor& dy_ext, const at::Tensor& x_ext, const DropoutContext* dropout,
                       InputGradient wanted) const;
 
  private:
+  void dequantize_into(const at::Tensor& out) const;
   at::Tensor base_weight() const;
   at::Tensor weight() const;
   /// body(s*B of an adapter [n, rank], its first row, its first column): the blocks of the group's update.
@@ -71,8 +75,11 @@ class LinearGroup {
   void accumulate(const at::Tensor& dy, const at::Tensor& du, const at::Tensor& x_ext,
                   const DropoutContext* dropout) const;
   void write_update_columns(const at::Tensor& weight) const;
-  void refresh_updates();
-  bool thin_backward(const at::Tensor& dy, const at::Tensor& x_ext, InputGradient wanted, at::Tensor& dx) const;
+  bool takes_thin_products() const;
+  void refresh_thin();
+  at::Tensor input_gradient_weight() const;
+  bool thin_backward(const at::Tensor& dy_ext, const at::Tensor& x_ext, const DropoutContext* dropout,
+                     InputGradient wanted, at::Tensor& dx) const;
   at::Tensor dropped(const at::Tensor& x, const DropoutContext& dropout) const;
 
   std::vector<PackedMatrix> matrices_;
@@ -82,15 +89,15 @@ class LinearGroup {
   int64_t k_ = 0, n_ = 0, total_rank_ = 0;
   std::vector<LoraPair> adapters_;
   at::Tensor a_;         // [total rank, K], compute type: the adapters' A stacked
-  at::Tensor resident_;  // [N, K + total rank]
+  at::Tensor resident_;  // [N, K + total rank]; with thin_, A is below it: [N + total rank, K + total rank]
   /// On a GPU, where every matrix has an adapter of one rank and one scale: s*B as the last columns of the weight take
   /// it, [N, total rank], and as the gradient of u takes it, transposed and side by side, [rank, N].
-  struct Updates {
+  struct Thin {
     at::Tensor columns, transposed;
     int64_t rank = 0;  // 0: not so
     double scale = 1.0;
   };
-  Updates updates_;
+  Thin thin_;
   // In place of resident_ where the machine has fast packed products; a backward form that
   // training did not ask for is made at its first use.
   mutable GemmWeights gemm_;

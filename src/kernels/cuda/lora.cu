@@ -284,6 +284,23 @@ __global__ void add_parts(const float* parts, int pieces, int64_t size, float sc
   targets.data[target][i - targets.begin[target]] += scale * sum;
 }
 
+template <class T>
+__global__ void refresh(AdapterGroup<T> group) {
+  const AdapterForms<T> f = group.adapters[blockIdx.y];
+  const int64_t thread = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t i = thread; i < group.rank * group.k; i += threads)
+    f.a_out[i / group.k * group.a_stride + i % group.k] = from_f32<T>(f.a[i]);
+  for (int64_t i = thread; i < f.n * group.rank; i += threads) {
+    const int64_t row = i / group.rank, r = i % group.rank;
+    f.columns[row * group.columns_stride + r] = from_f32<T>(f.b[i] * f.scale);
+  }
+  for (int64_t i = thread; i < f.n * group.rank; i += threads) {
+    const int64_t r = i / f.n, row = i % f.n;
+    f.transposed[r * group.transposed_stride + row] = from_f32<T>(f.b[row * group.rank + r] * f.scale);
+  }
+}
+
 /// More shared memory than every card gives a kernel unasked: asked for at each launch, which is cheap.
 template <class Kernel>
 void allow_memory(Kernel kernel, int bytes) {
@@ -330,6 +347,19 @@ bool lora_fits(int compute_capability, const T* x, int64_t x_stride, const Adapt
   for (int i = 0; i <= columns.count; ++i)
     if (columns.begin[i] % kTileColumns != 0) return false;
   return packs<T, kChunk>(x, x_stride, 0);
+}
+
+template <class T>
+void lora_refresh(const AdapterGroup<T>& group, Stream stream) {
+  if (group.count == 0) return;
+  constexpr unsigned kThreads = 256;
+  constexpr int64_t kEach = 8, kMostBlocks = 64;
+  int64_t most = group.rank * group.k;
+  for (int i = 0; i < group.count; ++i) most = std::max(most, group.adapters[i].n * group.rank);
+  const dim3 grid(static_cast<unsigned>(std::clamp<int64_t>(most / (kThreads * kEach), 1, kMostBlocks)),
+                  static_cast<unsigned>(group.count));
+  refresh<<<grid, kThreads, 0, stream>>>(group);
+  check_launch("lora_refresh");
 }
 
 template <class T>
@@ -380,6 +410,7 @@ void lora_gradient(const T* x, int64_t x_stride, int64_t rows, const AdapterColu
 }
 
 #define SLMI_FOR(T)                                                                                             \
+  template void lora_refresh(const AdapterGroup<T>&, Stream);                                                   \
   template bool lora_fits(int, const T*, int64_t, const AdapterColumns&, int64_t);                              \
   template void lora_project(const T*, int64_t, int64_t, const AdapterColumns&, const T*, int64_t, int64_t, T*, \
                              int64_t, Stream);                                                                  \

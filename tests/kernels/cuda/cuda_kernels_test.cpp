@@ -114,7 +114,15 @@ TYPED_TEST(CudaKernels, RmsNormAndItsGradient) {
     std::vector<float> want_dx = dx.values();
     cpu::rms_norm_forward(xs.data(), ws.data(), kEps, w, want.data(), w, want_rstd.data(), 0, kRows, kScalar);
     const DeviceArray<float> same_rstd(want_rstd);
-    rms_norm_backward(y.data(), l.stride, x.data(), weight.data(), same_rstd.data(), kRows, w, dx.data(), nullptr);
+    auto dx_alone = Rows<float>::random(kRows, w, w, 4);
+    Rows<T> as_rounded(kRows, w, l.stride, l.offset);
+    rms_norm_backward(y.data(), l.stride, x.data(), weight.data(), same_rstd.data(), kRows, w, dx_alone.data(),
+                      static_cast<T*>(nullptr), 0, nullptr);
+    rms_norm_backward(y.data(), l.stride, x.data(), weight.data(), same_rstd.data(), kRows, w, dx.data(),
+                      as_rounded.data(), l.stride, nullptr);
+    ASSERT_EQ(dx.values(), dx_alone.values()) << w;
+    ASSERT_TRUE(as_rounded.only_rows_written()) << w;
+    ASSERT_EQ(as_rounded.values(), rounded<T>(dx.values())) << w;
     cpu::rms_norm_backward(ys.data(), w, xs.data(), ws.data(), want_rstd.data(), w, want_dx.data(), 0, kRows, kScalar);
     ASSERT_TRUE(near(dx.values(), want_dx, 1e-6, 1e-6 * std::sqrt(static_cast<double>(w)))) << w;
   }

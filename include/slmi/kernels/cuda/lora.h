@@ -20,6 +20,31 @@ struct AdapterColumns {
 template <class T>
 bool lora_fits(int compute_capability, const T* x, int64_t x_stride, const AdapterColumns& columns, int64_t rank);
 
+/// One adapter's values, and where the products below and the base's want them.
+template <class T>
+struct AdapterForms {
+  const float* a = nullptr;  // [rank, k] contiguous
+  const float* b = nullptr;  // [n, rank] contiguous
+  int64_t n = 0;
+  float scale = 1.0f;
+  T* a_out = nullptr;       // [rank, k]: A
+  T* columns = nullptr;     // [n, rank]: scale * B
+  T* transposed = nullptr;  // [rank, n]: its transpose
+};
+
+/// Adapters of one rank over one input.
+template <class T>
+struct AdapterGroup {
+  int count = 0;
+  AdapterForms<T> adapters[kMaxAdapters];
+  int64_t rank = 0, k = 0;
+  int64_t a_stride = 0, columns_stride = 0, transposed_stride = 0;
+};
+
+// Writes all forms of all adapters of a group. Numerics: scale * B in f32, each value rounded once.
+template <class T>
+void lora_refresh(const AdapterGroup<T>& group, Stream stream);
+
 // out[t][i*rank + r] = sum over the columns c of adapter i of x[t][c] * p[r][c]
 //
 // One adapter over all columns: u = x A^T, with the A of all that share x stacked. Several: the gradient of u, from

@@ -24,10 +24,11 @@ void add_rms_norm_forward(const float* hidden_in, const T* y, int64_t y_stride, 
 // dx[t] += d(sum(dy * out))/dx[t] = rstd * (dy*w - x*rstd * mean(dy*w * x*rstd))
 //
 // Shapes    dy T [rows, width]; x f32 [rows, width] contiguous; weight f32 [width]; rstd f32 [rows] as the forward pass
-//           wrote it; dx f32 [rows, width] contiguous, added to.
+//           wrote it; dx f32 [rows, width] contiguous, added to; rounded T [rows, width] gets the new dx as the next
+//           product takes it, or is null (rounded_stride then ignored).
 template <class T>
 void rms_norm_backward(const T* dy, int64_t dy_stride, const float* x, const float* weight, const float* rstd,
-                       int64_t rows, int64_t width, float* dx, Stream stream);
+                       int64_t rows, int64_t width, float* dx, T* rounded, int64_t rounded_stride, Stream stream);
 
 // hidden_out = hidden_in + y
 //
