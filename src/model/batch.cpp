@@ -44,8 +44,8 @@ namespace {
 /// The arrays of a FixedBatch in its memory, one after the other. Called with the device's memory and with the host's,
 /// it gives each the same layout.
 struct BatchLayout {
-  at::Tensor dropout_keys, target_rows, sharing_rows, prefix_rows;                             // i64
-  at::Tensor tokens, positions, target_ids, segment_offsets, sharing_offsets, prefix_offsets;  // i32
+  at::Tensor dropout_keys, target_rows, sharing_rows, prefix_rows;                                             // i64
+  at::Tensor tokens, positions, target_ids, segment_offsets, sharing_offsets, prefix_offsets, segment_prefix;  // i32
   int64_t bytes = 0;
 
   /// Undefined memory: sizes alone.
@@ -66,6 +66,7 @@ struct BatchLayout {
     take(segment_offsets, size.segments + 1, at::kInt);
     take(sharing_offsets, size.prefixes + 1, at::kInt);
     take(prefix_offsets, size.prefixes + 1, at::kInt);
+    take(segment_prefix, 2 * size.segments, at::kInt);
   }
 };
 
@@ -81,12 +82,18 @@ void fill(const at::Tensor& to, const Values& values) {
 struct PrefixRows {
   std::vector<int64_t> sharing, prefix;
   std::vector<int32_t> sharing_offsets = {0}, prefix_offsets = {0};
+  std::vector<int32_t> of_segment;  // [S][2]: first row and length of its prefix
 
   explicit PrefixRows(const data::PackedBatch& batch) {
     const auto count = static_cast<size_t>(batch.num_segments());
     std::vector<std::vector<size_t>> behind(count);
-    for (size_t s = 0; s < count; ++s)
-      if (const int32_t p = batch.prefix_of_segment[s]; p >= 0) behind[static_cast<size_t>(p)].push_back(s);
+    for (size_t s = 0; s < count; ++s) {
+      const auto p = static_cast<size_t>(batch.prefix_of_segment[s]);
+      const bool shares = batch.prefix_of_segment[s] >= 0;
+      of_segment.push_back(shares ? batch.segment_offsets[p] : 0);
+      of_segment.push_back(shares ? batch.segment_offsets[p + 1] - batch.segment_offsets[p] : 0);
+      if (shares) behind[p].push_back(s);
+    }
     const auto append = [&](std::vector<int64_t>& rows, size_t segment) {
       for (int64_t row = batch.segment_offsets[segment]; row < batch.segment_offsets[segment + 1]; ++row)
         rows.push_back(row);
@@ -124,6 +131,7 @@ FixedBatch::FixedBatch(const data::BatchSize& size, at::Device device)
     flash.prefix_offsets = on_device.prefix_offsets;
     flash.most_sharing = size.most_sharing;
     flash.longest_prefix = size.longest_prefix;
+    flash.segment_prefix = on_device.segment_prefix.view({-1, 2});
   }
   batch_.plan = ops::AttentionPlan(std::move(flash));
 }
@@ -149,6 +157,7 @@ void FixedBatch::upload(const data::PackedBatch& batch) {
   fill<int32_t>(layout.segment_offsets, batch.segment_offsets);
   fill<int32_t>(layout.sharing_offsets, rows.sharing_offsets);
   fill<int32_t>(layout.prefix_offsets, rows.prefix_offsets);
+  fill<int32_t>(layout.segment_prefix, rows.of_segment);
   memory_.copy_(host, /*non_blocking=*/true);
 }
 

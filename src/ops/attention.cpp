@@ -9,6 +9,7 @@
 
 #include "cpu_types.h"
 #include "flash_attention.h"
+#include "packed_attention.h"
 
 namespace slmi::ops {
 
@@ -164,6 +165,7 @@ Gathered gather(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, c
 void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionShape& shape,
                        const AttentionPlan& plan, const at::Tensor& out, const at::Tensor& lse) {
   if (fits_cpu_kernels(q) && fits_cpu_kernels(k)) return forward_cpu(q, k, v, plan.cpu(shape), out, lse);
+  if (packed_fits(q, k, v, out, shape, plan)) return packed_forward(q, k, v, shape, plan.flash(), out, lse);
   if (flash_fits(q, k, shape, plan)) return flash_forward(q, k, v, shape, plan.flash(), out, lse);
   const auto& p = plan.padded();
   const Gathered g = gather(q, k, v, shape, p);
@@ -179,6 +181,8 @@ void attention_backward(const at::Tensor& d_out, const at::Tensor& q, const at::
                         const at::Tensor& out, const at::Tensor& lse, const AttentionShape& shape,
                         const AttentionPlan& plan, const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv) {
   if (fits_cpu_kernels(q)) return backward_cpu(d_out, q, k, v, out, lse, plan.cpu(shape), dq, dk, dv);
+  if (packed_fits(q, k, v, out, shape, plan) && packed_takes_gradients(d_out, dq, dk, dv))
+    return packed_backward(d_out, q, k, v, out, lse, shape, plan.flash(), dq, dk, dv);
   if (flash_fits(q, k, shape, plan)) return flash_backward(d_out, q, k, v, out, lse, shape, plan.flash(), dq, dk, dv);
   const auto& p = plan.padded();
   const Gathered g = gather(q, k, v, shape, p);

@@ -1,6 +1,8 @@
 // From tensors to the typed pointers and the stream that the CUDA kernels take.
 #pragma once
 
+#include <type_traits>
+
 #include "cpu_types.h"
 #include "slmi/kernels/cuda/types.h"
 #ifdef SLMI_WITH_CUDA
@@ -34,6 +36,14 @@ bool on_cuda([[maybe_unused]] const at::Tensor& t, [[maybe_unused]] const Body& 
 #else
   return false;
 #endif
+}
+
+/// The same for 16-bit types alone; nothing runs for others.
+template <class Body>
+void on_16_bits(const at::Tensor& t, const Body& body) {
+  on_cuda(t, [&](auto tag, auto stream) {
+    if constexpr (!std::is_same_v<Element<decltype(tag)>, float>) body(tag, stream);
+  });
 }
 
 /// 90 for 9.0; 0 without a GPU.

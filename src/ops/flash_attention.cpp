@@ -128,7 +128,11 @@ const AttentionPlan::Flash& AttentionPlan::flash() const {
   out->offsets = upload(offsets, at::kInt);
   if (!by_prefix.empty()) {
     std::vector<int64_t> sharing, prefix;
-    std::vector<int32_t> sharing_offsets = {0}, prefix_offsets = {0};
+    std::vector<int32_t> sharing_offsets = {0}, prefix_offsets = {0}, segment_prefix;
+    for (const auto& s : segments_) {
+      segment_prefix.push_back(static_cast<int32_t>(s.prefix_begin));
+      segment_prefix.push_back(static_cast<int32_t>(s.prefix_len));
+    }
     const auto append = [](std::vector<int64_t>& rows, int64_t begin, int64_t count) {
       for (int64_t i = 0; i < count; ++i) rows.push_back(begin + i);
     };
@@ -145,6 +149,7 @@ const AttentionPlan::Flash& AttentionPlan::flash() const {
     out->prefix_rows = upload(prefix, at::kLong);
     out->sharing_offsets = upload(sharing_offsets, at::kInt);
     out->prefix_offsets = upload(prefix_offsets, at::kInt);
+    out->segment_prefix = upload(segment_prefix, at::kInt).view({-1, 2});
   }
   flash_ = out;
   return *flash_;

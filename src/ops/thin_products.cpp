@@ -3,8 +3,6 @@
 
 #include <ATen/ATen.h>
 
-#include <type_traits>
-
 #include "cuda_types.h"
 #include "slmi/kernels/cuda/lora.h"
 
@@ -20,14 +18,6 @@ AdapterColumns columns_of(const ColumnBegins& begin) {
   out.count = static_cast<int>(begin.size()) - 1;
   for (size_t i = 0; i < begin.size(); ++i) out.begin[i] = begin[i];
   return out;
-}
-
-/// body(tag, stream) on a GPU for 16-bit types.
-template <class Body>
-void on_16_bits(const at::Tensor& x, const Body& body) {
-  on_cuda(x, [&](auto tag, auto stream) {
-    if constexpr (!std::is_same_v<Element<decltype(tag)>, float>) body(tag, stream);
-  });
 }
 
 void gradient(const at::Tensor& x, const at::Tensor& q, const ColumnBegins& begin, int64_t rank, GradientLayout layout,

@@ -113,27 +113,46 @@ TEST_F(Gpu, OptimizerStep) {
   EXPECT_LT(distance(run(at::kCUDA), run(at::kCPU)), 1e-6);
 }
 
-/// Rows 0-9 and 25-31 are prefixes; of the others some share one and some stand alone.
-const std::vector<AttentionSegment> kSegments = {{0, 10, 0, 0, 0, 10},   {10, 4, 0, 10, 10, 4}, {14, 1, 0, 10, 14, 1},
-                                                 {15, 10, 0, 0, 15, 10}, {25, 7, 0, 0, 25, 7},  {32, 5, 25, 7, 32, 5}};
+struct AttentionCase {
+  const char* name;
+  AttentionShape shape;
+  std::vector<std::pair<int, int64_t>> segments;  // which segment is the prefix (-1: none), own tokens
+};
+class GpuAttention : public Gpu, public ::testing::WithParamInterface<AttentionCase> {};
 
-TEST_F(Gpu, AttentionOfPackedRowsWithSharedPrefixes) {
-  const AttentionShape shape = {4, 2, 64};
-  constexpr int64_t kRows = 37, kQ = 4 * 64, kKv = 2 * 64;
-  const at::Tensor qkv = values(kRows, kQ + 2 * kKv), d_out = values(kRows, kQ, 48), out = values(kRows, kQ, 16);
+std::vector<AttentionSegment> segments_of(const AttentionCase& wanted) {
+  std::vector<AttentionSegment> out;
+  int64_t row = 0;
+  for (const auto& [prefix, length] : wanted.segments) {
+    const bool shares = prefix >= 0;
+    const auto* before = shares ? &out[static_cast<size_t>(prefix)] : nullptr;
+    out.push_back({row, length, shares ? before->own_begin : 0, shares ? before->own_len : 0, row, length});
+    row += length;
+  }
+  return out;
+}
+
+TEST_P(GpuAttention, OfPackedRowsEqualsTheCpus) {
+  const AttentionShape shape = GetParam().shape;
+  const auto segments = segments_of(GetParam());
+  const int64_t rows = segments.back().q_begin + segments.back().q_len;
+  const int64_t width = shape.num_heads * shape.head_dim, kv_width = shape.num_kv_heads * shape.head_dim;
+  const at::Tensor qkv = values(rows, width + 2 * kv_width), d_out = values(rows, width, 48),
+                   out = values(rows, width, 16);
   const auto parts = [&](const at::Tensor& x) {
-    return std::array{x.narrow(1, 0, kQ), x.narrow(1, kQ, kKv), x.narrow(1, kQ + kKv, kKv)};
+    return std::array{x.narrow(1, 0, width), x.narrow(1, width, kv_width), x.narrow(1, width + kv_width, kv_width)};
   };
   const auto [q, k, v] = parts(qkv);
   const auto [rq, rk, rv] = parts(reference(qkv));
-  const AttentionPlan plan(kSegments, at::kCUDA), want_plan(kSegments, at::kCPU);
+  const AttentionPlan plan(segments, at::kCUDA), want_plan(segments, at::kCPU);
   ASSERT_TRUE(plan.flash().offsets.defined());
-  const at::Tensor lse = at::empty({kRows, 4}, f32_), want_lse = at::empty({kRows, 4}), want = at::empty({kRows, kQ});
+  const at::Tensor lse = at::empty({rows, shape.num_heads}, f32_), want_lse = at::empty({rows, shape.num_heads}),
+                   want = at::empty({rows, width});
   attention_forward(rq, rk, rv, shape, want_plan, want, want_lse);
   attention_forward(q, k, v, shape, plan, out, lse);
   EXPECT_LT(distance(out, want), 2 * kRounding);  // probabilities are rounded too
   EXPECT_LT(distance(lse, want_lse), 1e-5);
-  const at::Tensor d = at::empty_like(qkv), want_d = at::empty({kRows, kQ + 2 * kKv});
+  const at::Tensor d = at::empty_like(qkv), want_d = at::empty({rows, width + 2 * kv_width});
   const auto [dq, dk, dv] = parts(d);
   const auto [wq, wk, wv] = parts(want_d);
   attention_backward(reference(d_out), rq, rk, rv, want, want_lse, shape, want_plan, wq, wk, wv);
@@ -141,7 +160,26 @@ TEST_F(Gpu, AttentionOfPackedRowsWithSharedPrefixes) {
   EXPECT_LT(distance(dq, wq), 4 * kRounding);
   EXPECT_LT(distance(dk, wk), 4 * kRounding);
   EXPECT_LT(distance(dv, wv), 4 * kRounding);
+  const at::Tensor again = at::empty_like(qkv);
+  const auto [aq, ak, av] = parts(again);
+  attention_backward(d_out, q, k, v, out, lse, shape, plan, aq, ak, av);
+  if (rows < 1000) EXPECT_TRUE(at::equal(again, d)) << "two runs, equal bits";
 }
+
+const std::vector<std::pair<int, int64_t>> kAroundTiles = {{-1, 63}, {-1, 64}, {-1, 65},  {-1, 1},  {3, 200}, {1, 15},
+                                                           {1, 16},  {1, 17},  {-1, 130}, {8, 33},  {8, 32},  {8, 31},
+                                                           {8, 129}, {2, 1},   {8, 64},   {-1, 256}};
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, GpuAttention,
+    ::testing::Values(AttentionCase{"Llama1B", {32, 8, 64}, {{-1, 64}, {0, 30}, {0, 7}, {0, 30}, {0, 41}}},
+                      AttentionCase{"Small", {4, 2, 64}, {{-1, 10}, {0, 4}, {0, 1}, {-1, 10}, {-1, 7}, {4, 5}}},
+                      AttentionCase{"AroundTiles", {6, 2, 64}, kAroundTiles},
+                      AttentionCase{"SmolLM2", {9, 3, 64}, kAroundTiles},
+                      AttentionCase{"WideHeads", {8, 2, 128}, kAroundTiles},
+                      AttentionCase{"NoGroups", {2, 2, 64}, kAroundTiles},
+                      AttentionCase{"OtherWidth", {4, 2, 32}, kAroundTiles},
+                      AttentionCase{"Long", {4, 2, 64}, {{-1, 257}, {0, 300}, {0, 20}, {-1, 1000}}}),
+    [](const auto& info) { return std::string(info.param.name); });
 
 TEST_F(Gpu, QueriesOverACacheTakeTheOtherRoad) {
   EXPECT_FALSE(AttentionPlan({{0, 1, 0, 0, 8, 5}}, at::kCPU).flash().offsets.defined());

@@ -28,11 +28,13 @@ class AttentionPlan {
   /// share a prefix over that. Empty offsets if the segments do not follow each other from row 0 on, each over its own
   /// keys, as in training; built on first use.
   struct Flash {
-    at::Tensor offsets;                          // i32 [S + 1], of queries and keys
-    int64_t longest = 0;                         // tokens of a segment
+    at::Tensor offsets;   // i32 [S + 1], of queries and keys
+    int64_t longest = 0;  // tokens of a segment
+    // Undefined where nobody shares a prefix:
     at::Tensor sharing_rows, prefix_rows;        // i64: rows that see a prefix, prefix by prefix; rows of the prefixes
     at::Tensor sharing_offsets, prefix_offsets;  // i32 [prefixes + 1]
     int64_t most_sharing = 0, longest_prefix = 0;
+    at::Tensor segment_prefix;  // i32 [S, 2]: first row and length of each segment's prefix, 0: none
   };
   /// For FlashAttention alone: its tensors may be filled anew later.
   explicit AttentionPlan(Flash flash);
