@@ -209,6 +209,7 @@ void run_bench_train(const BenchTrainConfig& config, Runtime& rt) {
   const ScratchRun run;
   train::train(*llama, lora, rows, settings, run.path(), hooks);
 
+  const auto memory = eval::memory_use(options.load.device);  // before the probe below needs some
   const double step_s = median(seconds), steps = static_cast<double>(config.steps);
   const auto weights = count_weights(c);
   const double operations = 4.0 *
@@ -219,7 +220,6 @@ void run_bench_train(const BenchTrainConfig& config, Runtime& rt) {
                           ? ceilings::matrix_rate_gflops(options.load.policy.compute, options.load.device)
                           : ceilings::matrix_rate_gflops(options.load.policy.compute, options.load.device,
                                                          {.m = 8192, .n = 8192, .k = 8192, .products_per_wait = 8});
-  const auto memory = eval::memory_use(options.load.device);
   const double utilisation = operations / step_s / (rate * 1e9);
   Json json = {{"base", config.base},
                {"device", options.load.device.str()},

@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 #include <algorithm>
+#include <optional>
 
 #include "slmi/ops/cross_entropy.h"
 #include "slmi/ops/norm.h"
@@ -20,6 +21,18 @@ at::Tensor front(const at::Tensor& x_ext, int64_t k) {
 /// Columns of the input buffer of a group with k inputs; calibration computes it before the group is there.
 int64_t buffer_width(const ops::LinearGroup& group, int64_t k) {
   return group.k() == 0 ? k : group.input_width();
+}
+
+/// Drops a group's input buffer, all but x A^T: to make that again would be another product.
+at::Tensor take_update_input(at::Tensor& x_ext, const ops::LinearGroup& group) {
+  const at::Tensor u = x_ext.narrow(1, group.k(), x_ext.size(1) - group.k()).clone();
+  x_ext.reset();
+  return u;
+}
+
+void put_update_input(const at::Tensor& x_ext, const ops::LinearGroup& group, at::Tensor& u) {
+  x_ext.narrow(1, group.k(), x_ext.size(1) - group.k()).copy_(u);
+  u.reset();
 }
 
 }  // namespace
@@ -130,11 +143,6 @@ void Llama::activate_part(const Block& block, const ForwardContext& context, Blo
   if (context.observer) context.observer(block.down.sites().front(), front(s.activation, f));
 }
 
-void Llama::mlp_part(const Block& block, const ForwardContext& context, BlockSaved& s, at::Tensor& out) const {
-  activate_part(block, context, s);
-  out = ops::add_residual(s.middle, project(block.down, s.activation, context.dropout));
-}
-
 at::Tensor Llama::attention_input(int64_t layer, const at::Tensor& hidden) const {
   at::Tensor rstd;
   const Block& block = blocks_[static_cast<size_t>(layer)];
@@ -172,17 +180,25 @@ at::Tensor Llama::block_forward(int64_t layer, const at::Tensor& hidden, const F
                                 SavePolicy policy, BlockSaved* saved) const {
   const Block& block = blocks_[static_cast<size_t>(layer)];
   BlockSaved s;
-  at::Tensor out;
   attention_part(block, hidden, context, s, layer);
-  mlp_part(block, context, s, out);
+  const bool keeps = saved != nullptr && policy != SavePolicy::None;
+  if (!keeps)
+    for (auto* t : {&s.qkv_in, &s.qkv, &s.attention}) t->reset();
+  activate_part(block, context, s);
+  if (!keeps)
+    for (auto* t : {&s.mlp_in, &s.gate_up}) t->reset();
+  const at::Tensor out = ops::add_residual(s.middle, project(block.down, s.activation, context.dropout));
   if (saved == nullptr) return out;
   if (policy == SavePolicy::None) {
     *saved = {};
-    saved->input = hidden;
+    saved->input = options_.device.is_cpu() ? hidden : hidden.to(compute_type());
     return out;
   }
-  if (policy == SavePolicy::Light)
-    for (auto* t : {&s.qkv_in, &s.mlp_in, &s.activation}) t->reset();
+  if (policy == SavePolicy::Light) {
+    s.qkv_u = take_update_input(s.qkv_in, block.qkv);
+    s.mlp_u = take_update_input(s.mlp_in, block.gate_up);
+    s.down_u = take_update_input(s.activation, block.down);
+  }
   *saved = std::move(s);
   return out;
 }
@@ -207,35 +223,82 @@ void Llama::norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::T
                          d_hidden.rounded.defined() ? front(d_hidden.rounded, config_.hidden_size) : at::Tensor());
 }
 
-void Llama::block_backward(int64_t layer, HiddenGradient& d_hidden, const ForwardContext& context, BlockSaved& s,
-                           ops::LinearGroup::InputGradient wanted) const {
+/// The second half of a block, backwards. Where the widest activations are not there, a GPU makes them for some rows at
+/// a time: they are most of what a block needs at once.
+void Llama::mlp_backward(const Block& block, const ops::DropoutContext* dropout, BlockSaved& s,
+                         HiddenGradient& d_hidden) const {
+  constexpr int64_t kMostRows = 1408, kTile = 128;  // of a piece: full products still
+  const int64_t rows = d_hidden.values.size(0);
+  const at::Tensor d_out = output_gradient(block.down, d_hidden);
+  if (s.gate_up.defined() || options_.device.is_cpu() || rows <= kMostRows ||
+      block.down.gradient_width() != block.output.gradient_width())
+    return norm_backward(mlp_backward_piece(block, d_out, dropout, s), s.middle, block.norm2, s.rstd2, &block.output,
+                         d_hidden);
+  const ops::LinearGroup::Unpacked gate_up(block.gate_up), down(block.down);
+  const int64_t pieces = (rows + kMostRows - 1) / kMostRows, each = ((rows / pieces) / kTile + 1) * kTile;
+  for (int64_t begin = 0; begin < rows; begin += each) {
+    const auto part = [&](const at::Tensor& x) { return x.narrow(0, begin, std::min(each, rows - begin)); };
+    BlockSaved piece;
+    piece.middle = part(s.middle);
+    piece.mlp_in = part(s.mlp_in);
+    std::optional<ops::DropoutContext> masks;
+    if (dropout != nullptr) {
+      masks = *dropout;
+      masks->row_keys = part(dropout->row_keys);
+      masks->positions = part(dropout->positions);
+    }
+    const at::Tensor d_mlp_in = mlp_backward_piece(block, part(d_out), masks ? &*masks : nullptr, piece);
+    // Rounded where the piece's own output gradient was: nobody needs that any more.
+    ops::rms_norm_backward(d_mlp_in, piece.middle, block.norm2, part(s.rstd2), part(d_hidden.values),
+                           front(part(d_out), config_.hidden_size));
+  }
+  d_hidden.rounded = d_out;
+}
+
+at::Tensor Llama::mlp_backward_piece(const Block& block, const at::Tensor& d_out, const ops::DropoutContext* dropout,
+                                     BlockSaved& s) const {
   using ops::LinearGroup;
-  const Block& block = blocks_[static_cast<size_t>(layer)];
-  const int64_t heads = config_.num_heads, kv_heads = config_.num_kv_heads, e = config_.head_dim,
-                f = config_.intermediate_size;
-  const auto* dropout = context.dropout;
-  if (!s.qkv.defined()) {
-    attention_part(block, at::Tensor(s.input), context, s, layer);
+  const int64_t f = config_.intermediate_size;
+  if (!s.gate_up.defined()) {
+    ForwardContext context;
+    context.dropout = dropout;
     activate_part(block, context, s);
     block.down.fill_update_input(s.activation, dropout);
   }
   if (!s.activation.defined()) {
     s.activation = at::empty({s.gate_up.size(0), block.down.input_width()}, s.gate_up.options());
     ops::swiglu_forward(front(s.gate_up, 2 * f), front(s.activation, f));
-    block.down.fill_update_input(s.activation, dropout);
+    put_update_input(s.activation, block.down, s.down_u);
   }
-  const at::Tensor d_activation = block.down.backward(output_gradient(block.down, d_hidden), s.activation, dropout,
-                                                      LinearGroup::InputGradient::Wanted);
+  at::Tensor d_activation = block.down.backward(d_out, s.activation, dropout, LinearGroup::InputGradient::Wanted);
   s.activation.reset();
   ops::swiglu_backward(front(s.gate_up, 2 * f), d_activation, front(s.gate_up, 2 * f));
+  d_activation.reset();
   if (!s.mlp_in.defined()) {
     s.mlp_in = normed_input(s.middle, block.norm2, block.gate_up.input_width(), s.rstd2);
-    block.gate_up.fill_update_input(s.mlp_in, dropout);
+    put_update_input(s.mlp_in, block.gate_up, s.mlp_u);
   }
   const at::Tensor d_mlp_in = block.gate_up.backward(s.gate_up, s.mlp_in, dropout, LinearGroup::InputGradient::Wanted);
   s.gate_up.reset();
   s.mlp_in.reset();
-  norm_backward(d_mlp_in, s.middle, block.norm2, s.rstd2, &block.output, d_hidden);
+  return d_mlp_in;
+}
+
+void Llama::block_backward(int64_t layer, HiddenGradient& d_hidden, const ForwardContext& context, BlockSaved& s,
+                           ops::LinearGroup::InputGradient wanted) const {
+  using ops::LinearGroup;
+  const Block& block = blocks_[static_cast<size_t>(layer)];
+  const int64_t heads = config_.num_heads, kv_heads = config_.num_kv_heads, e = config_.head_dim;
+  const auto* dropout = context.dropout;
+  if (!s.qkv.defined()) {
+    const at::Tensor kept = s.input;
+    attention_part(block, kept.to(at::kFloat), context, s, layer);
+    s.input = kept;
+    s.qkv_u = take_update_input(s.qkv_in, block.qkv);  // not needed before the MLP's gradient is done
+  }
+  mlp_backward(block, dropout, s, d_hidden);
+  s.middle.reset();
+  s.mlp_in.reset();
 
   const at::Tensor d_attention = block.output.backward(output_gradient(block.output, d_hidden), s.attention, dropout,
                                                        LinearGroup::InputGradient::Wanted);
@@ -252,12 +315,12 @@ void Llama::block_backward(int64_t layer, HiddenGradient& d_hidden, const Forwar
   s.qkv.reset();
   s.attention.reset();
   if (!s.qkv_in.defined()) {
-    s.qkv_in = normed_input(s.input, block.norm1, block.qkv.input_width(), s.rstd1);
-    block.qkv.fill_update_input(s.qkv_in, dropout);
+    s.qkv_in = normed_input(s.input.to(at::kFloat), block.norm1, block.qkv.input_width(), s.rstd1);
+    put_update_input(s.qkv_in, block.qkv, s.qkv_u);
   }
   const at::Tensor d_qkv_in = block.qkv.backward(d_qkv, s.qkv_in, dropout, wanted);
   if (wanted == LinearGroup::InputGradient::Wanted)
-    norm_backward(d_qkv_in, s.input, block.norm1, s.rstd1,
+    norm_backward(d_qkv_in, s.input.to(at::kFloat), block.norm1, s.rstd1,
                   layer > 0 ? &blocks_[static_cast<size_t>(layer - 1)].down : nullptr, d_hidden);
   s = {};
 }
@@ -297,12 +360,14 @@ at::Tensor Llama::head_logits(const at::Tensor& normed) const {
 
 at::Tensor Llama::head_loss(const at::Tensor& hidden, const at::Tensor& target_rows, const at::Tensor& target_ids,
                             const at::Tensor& d_hidden) const {
-  // Of logits: a few hundred rows are full products on a CPU, a GPU wants more.
-  const int64_t chunk_bytes = int64_t{options_.device.is_cpu() ? 32 : 256} << 20;
+  // Of logits: few rows are full products on a CPU, a GPU wants some hundred.
+  const int64_t chunk_bytes = int64_t{options_.device.is_cpu() ? 32 : 128} << 20;
   const int64_t count = target_rows.size(0);
   const at::Tensor weight = head_weight();
   const int64_t row_bytes = weight.size(0) * static_cast<int64_t>(weight.element_size());
-  const int64_t chunk = std::max<int64_t>(1, chunk_bytes / row_bytes);
+  constexpr int64_t kRowTile = 256;  // a product's largest tile
+  int64_t chunk = std::max<int64_t>(1, chunk_bytes / row_bytes);
+  if (!options_.device.is_cpu() && chunk > kRowTile) chunk -= chunk % kRowTile;
   const at::Tensor loss = at::empty({count}, hidden.options());
   const auto mode = d_hidden.defined() ? ops::CrossEntropyMode::LossAndGradient : ops::CrossEntropyMode::LossOnly;
   for (int64_t begin = 0; begin < count; begin += chunk) {

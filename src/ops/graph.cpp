@@ -4,6 +4,7 @@
 #include "slmi/base/error.h"
 
 #ifdef SLMI_WITH_CUDA
+#include <ATen/cuda/CUDAContext.h>
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAGuard.h>
@@ -24,6 +25,7 @@ Graph::Graph(GraphPool& pool, const std::function<void()>& work) : state_(std::m
   // What the work needed when it ran unrecorded is free now, and the pool is apart from it: without this the two lie
   // side by side in the GPU's memory.
   c10::cuda::getCurrentCUDAStream().synchronize();
+  at::cuda::clearCublasWorkspaces();
   c10::cuda::CUDACachingAllocator::emptyCache();
   const c10::cuda::CUDAStreamGuard guard(pool.state().stream);
   state_->graph.capture_begin(pool.state().pool, cudaStreamCaptureModeThreadLocal);

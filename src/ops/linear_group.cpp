@@ -140,8 +140,18 @@ at::Tensor LinearGroup::base_weight() const {
   return weight;
 }
 
+LinearGroup::Unpacked::Unpacked(const LinearGroup& group) : group_(group) {
+  if (group.residency_ == Residency::Resident || group.thin_.rank == 0) return;
+  const at::Tensor weight = at::empty({group.n_ + group.total_rank_, group.input_width()}, group.a_.options());
+  group.dequantize_into(weight);
+  weight.narrow(0, 0, group.n_).narrow(1, group.k_, group.total_rank_).copy_(group.thin_.columns);
+  weight.narrow(0, group.n_, group.total_rank_).narrow(1, 0, group.k_).copy_(group.a_);
+  group.unpacked_ = weight;
+}
+
 at::Tensor LinearGroup::weight() const {
   if (residency_ == Residency::Resident) return resident_.narrow(0, 0, n_);
+  if (unpacked_.defined()) return unpacked_.narrow(0, 0, n_);
   const at::Tensor weight = base_weight();
   if (thin_.rank > 0) {
     weight.narrow(1, k_, total_rank_).copy_(thin_.columns);
@@ -155,6 +165,7 @@ at::Tensor LinearGroup::weight() const {
 /// [N + total rank, K]: the base, and A below it, so that [dy | du] gives the whole gradient of x in one product.
 at::Tensor LinearGroup::input_gradient_weight() const {
   if (residency_ == Residency::Resident) return resident_.narrow(1, 0, k_);
+  if (unpacked_.defined()) return unpacked_.narrow(1, 0, k_);
   const at::Tensor weight = at::empty({n_ + total_rank_, k_}, a_.options());
   dequantize_into(weight);
   weight.narrow(0, n_, total_rank_).copy_(a_);

@@ -62,16 +62,17 @@ enum class SavePolicy {
 
 /// What block_forward keeps. Undefined tensors are made again in block_backward.
 struct BlockSaved {
-  at::Tensor input;         // f32 [T, D]
-  at::Tensor middle;        // f32 [T, D], after attention's residual
-  at::Tensor rstd1, rstd2;  // f32 [T]
-  at::Tensor qkv_in;        // [T, D + 3R]: the normed input and x A^T
-  at::Tensor qkv;           // [T, (H + 2 HK) E], rotated
-  at::Tensor attention;     // [T, H*E + R]
-  at::Tensor lse;           // f32 [T, H]
-  at::Tensor mlp_in;        // [T, D + 2R]
-  at::Tensor gate_up;       // [T, 2F]
-  at::Tensor activation;    // [T, F + R]
+  at::Tensor input;                 // f32 [T, D]; with SavePolicy::None on a GPU in the compute type
+  at::Tensor middle;                // f32 [T, D], after attention's residual
+  at::Tensor rstd1, rstd2;          // f32 [T]
+  at::Tensor qkv_in;                // [T, D + 3R]: the normed input and x A^T
+  at::Tensor qkv;                   // [T, (H + 2 HK) E], rotated
+  at::Tensor attention;             // [T, H*E + R]
+  at::Tensor lse;                   // f32 [T, H]
+  at::Tensor mlp_in;                // [T, D + 2R]
+  at::Tensor gate_up;               // [T, 2F]
+  at::Tensor activation;            // [T, F + R]
+  at::Tensor qkv_u, mlp_u, down_u;  // the x A^T of qkv_in, mlp_in and activation, where those are not kept
 };
 
 /// The gradient of the residual stream on its way down the blocks.
@@ -155,10 +156,13 @@ class Llama {
                    int64_t layer) const;
   void activate_part(const Block& block, const ForwardContext& context, BlockSaved& s) const;
   at::Tensor project(const ops::LinearGroup& group, const at::Tensor& x_ext, const ops::DropoutContext* dropout) const;
+  void mlp_backward(const Block& block, const ops::DropoutContext* dropout, BlockSaved& s,
+                    HiddenGradient& d_hidden) const;
+  at::Tensor mlp_backward_piece(const Block& block, const at::Tensor& d_out, const ops::DropoutContext* dropout,
+                                BlockSaved& s) const;
   at::Tensor output_gradient(const ops::LinearGroup& group, HiddenGradient& d_hidden) const;
   void norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rstd,
                      const ops::LinearGroup* next, HiddenGradient& d_hidden) const;
-  void mlp_part(const Block& block, const ForwardContext& context, BlockSaved& s, at::Tensor& out) const;
   at::Tensor normed_input(const at::Tensor& x, const at::Tensor& weight, int64_t width, at::Tensor& rstd) const;
   at::Tensor head_weight() const;
 

@@ -56,6 +56,18 @@ class LinearGroup {
   /// y = base(x) + updates. x_ext [T, input_width] in the compute type; its last columns are written. y [T, N].
   void forward(const at::Tensor& x_ext, const at::Tensor& y, const DropoutContext* dropout) const;
 
+  /// As long as it lives the weights of a Transient group stay unpacked: for several products with few rows each.
+  class Unpacked {
+   public:
+    explicit Unpacked(const LinearGroup& group);
+    ~Unpacked() { group_.unpacked_.reset(); }
+    Unpacked(const Unpacked&) = delete;
+    Unpacked& operator=(const Unpacked&) = delete;
+
+   private:
+    const LinearGroup& group_;
+  };
+
   enum class InputGradient { Wanted, Unwanted };
   /// Returns the gradient of x [T, K] (undefined if unwanted) and accumulates the adapters' gradients. x_ext as forward
   /// left it; dy_ext [T, gradient_width], of which the caller fills [0, N) and the rest is written.
@@ -98,6 +110,7 @@ class LinearGroup {
     double scale = 1.0;
   };
   Thin thin_;
+  mutable at::Tensor unpacked_;  // as resident_, while an Unpacked lives
   // In place of resident_ where the machine has fast packed products; a backward form that
   // training did not ask for is made at its first use.
   mutable GemmWeights gemm_;

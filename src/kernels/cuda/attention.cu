@@ -59,6 +59,19 @@ struct Tile {
   }
 };
 
+/// Rows of a tile are (token, head of the group) pairs; a division for each would cost more than the scores.
+struct Group {
+  int size;
+  uint32_t inverse;  // ceil(2^32 / size), exact for rows below 2^32 / size; 0 for one head
+
+  __host__ __device__ explicit Group(int heads)
+      : size(heads), inverse(heads == 1 ? 0 : static_cast<uint32_t>(((uint64_t{1} << 32) + heads - 1) / heads)) {}
+  __device__ int token(int row) const {
+    return inverse == 0 ? row : static_cast<int>(__umulhi(static_cast<uint32_t>(row), inverse));
+  }
+  __device__ int head(int row) const { return row - token(row) * size; }
+};
+
 /// What a segment is: its tokens and its prefix.
 struct Segment {
   int begin, length, prefix_begin, prefix_length;
@@ -132,7 +145,8 @@ struct KeyBlocks {
 template <class T>
 struct Forward {
   AttentionInput<T> in;
-  int num_heads, group;
+  int num_heads;
+  Group group;
   float scale;
   AttentionSegments segments;
   T* out;
@@ -144,20 +158,20 @@ template <class T, int kE>
 __global__ void __launch_bounds__(kThreads) forward(Forward<T> a) {
   extern __shared__ __align__(128) unsigned char memory[];
   const Segment segment = segment_of(a.segments, static_cast<int>(blockIdx.y));
-  const int row0 = static_cast<int>(blockIdx.x) * kTile, rows = segment.length * a.group;
+  const int row0 = static_cast<int>(blockIdx.x) * kTile, rows = segment.length * a.group.size;
   if (row0 >= rows) return;
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
   const int kv_head = static_cast<int>(blockIdx.z);
   const uint32_t base = shared_address(memory);
   constexpr int kBytes = kTile * kE * 2;
   const Tile<T, kE> q{base}, k{base + kBytes}, v{base + 2 * kBytes};
-  const auto head_of = [&](int row) { return kv_head * a.group + row % a.group; };
+  const auto head_of = [&](int row) { return kv_head * a.group.size + a.group.head(row); };
   q.fetch(kTile, a.in.q, [&](int r) -> const T* {
     const int row = row0 + r;
     if (row >= rows) return nullptr;
-    return a.in.q + (segment.begin + row / a.group) * a.in.q_stride + head_of(row) * kE;
+    return a.in.q + (segment.begin + a.group.token(row)) * a.in.q_stride + head_of(row) * kE;
   });
-  const KeyBlocks blocks{segment, (min(row0 + kTile, rows) - 1) / a.group + 1};
+  const KeyBlocks blocks{segment, a.group.token(min(row0 + kTile, rows) - 1) + 1};
   float sums[kE / 8][4] = {};
   float top[2] = {-INFINITY, -INFINITY}, total[2] = {0.0f, 0.0f};
   const float scale = a.scale * kLog2e;
@@ -179,7 +193,7 @@ __global__ void __launch_bounds__(kThreads) forward(Forward<T> a) {
     float weights_sum[2] = {0.0f, 0.0f};
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int seen = (first + 8 * half) / a.group - block.position;  // keys up to here
+      const int seen = a.group.token(first + 8 * half) - block.position;  // keys up to here
       float most = top[half];
 #pragma unroll
       for (int n = 0; n < kTile / 8; ++n) {
@@ -221,7 +235,7 @@ __global__ void __launch_bounds__(kThreads) forward(Forward<T> a) {
     all += __shfl_xor_sync(0xffffffff, all, 2);
     const int row = first + 8 * half;
     if (row >= rows) continue;
-    const int64_t token = segment.begin + row / a.group;
+    const int64_t token = segment.begin + a.group.token(row);
     const float inverse = 1.0f / all;
     T* out = a.out + token * a.out_stride + head_of(row) * kE;
 #pragma unroll
@@ -236,7 +250,8 @@ template <class T>
 struct Backward {
   AttentionInput<T> in;
   AttentionGradient<T> gradient;
-  int num_heads, num_kv_heads, group;
+  int num_heads, num_kv_heads;
+  Group group;
   float scale;
   AttentionSegments segments;
   AttentionPrefixes prefixes;
@@ -250,15 +265,15 @@ template <class T, int kE>
 __global__ void __launch_bounds__(kThreads) query_gradient(Backward<T> a) {
   extern __shared__ __align__(128) unsigned char memory[];
   const Segment segment = segment_of(a.segments, static_cast<int>(blockIdx.y));
-  const int row0 = static_cast<int>(blockIdx.x) * kTile, rows = segment.length * a.group;
+  const int row0 = static_cast<int>(blockIdx.x) * kTile, rows = segment.length * a.group.size;
   if (row0 >= rows) return;
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
   const int kv_head = static_cast<int>(blockIdx.z);
   const uint32_t base = shared_address(memory);
   constexpr int kBytes = kTile * kE * 2;
   const Tile<T, kE> q{base}, d_out{base + kBytes}, k{base + 2 * kBytes}, v{base + 3 * kBytes};
-  const auto head_of = [&](int row) { return kv_head * a.group + row % a.group; };
-  const auto token_of = [&](int row) { return segment.begin + static_cast<int64_t>(row / a.group); };
+  const auto head_of = [&](int row) { return kv_head * a.group.size + a.group.head(row); };
+  const auto token_of = [&](int row) { return segment.begin + static_cast<int64_t>(a.group.token(row)); };
   q.fetch(kTile, a.in.q, [&](int r) -> const T* {
     const int row = row0 + r;
     return row < rows ? a.in.q + token_of(row) * a.in.q_stride + head_of(row) * kE : nullptr;
@@ -288,7 +303,7 @@ __global__ void __launch_bounds__(kThreads) query_gradient(Backward<T> a) {
     delta[half] += __shfl_xor_sync(0xffffffff, delta[half], 2);
     if (row < rows && lane % 4 == 0) a.delta[token_of(row) * a.num_heads + head_of(row)] = delta[half];
   }
-  const KeyBlocks blocks{segment, (min(row0 + kTile, rows) - 1) / a.group + 1};
+  const KeyBlocks blocks{segment, a.group.token(min(row0 + kTile, rows) - 1) + 1};
   const float scale = a.scale * kLog2e;
   float sums[kE / 8][4] = {};
   for (int i = 0; i < blocks.count(); ++i) {
@@ -310,7 +325,7 @@ __global__ void __launch_bounds__(kThreads) query_gradient(Backward<T> a) {
       scores<T, kE, kQueryStep / 8>(d, d_out, warp * 16, v, part, lane);
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const int seen = (first + 8 * half) / a.group - block.position;
+        const int seen = a.group.token(first + 8 * half) - block.position;
 #pragma unroll
         for (int n = 0; n < kQueryStep / 8; ++n) {
 #pragma unroll
@@ -340,25 +355,22 @@ template <class T, int kE>
 struct KeyGradient {
   float dk[kE / 8][4] = {}, dv[kE / 8][4] = {};
 
-  /// Memory: keys and values, 32 rows each of q and d_out, and of those rows lse and delta.
-  static constexpr int kBytes = (2 * kTile + 2 * kQueryStep) * kE * 2 + 2 * kQueryStep * 4;
+  /// Memory: keys and values; twice 32 rows each of q and d_out, and of those rows lse and delta.
+  static constexpr int kKeyBytes = kTile * kE * 2, kQueryBytes = kQueryStep * kE * 2;
+  static constexpr int kStageBytes = 2 * kQueryBytes + 2 * kQueryStep * 4;
+  static constexpr int kBytes = 2 * kKeyBytes + 2 * kStageBytes;
 
-  /// token(row) gives a query row's token; rows [begin, end); sees(row, key) whether it sees the tile's key.
-  template <class Token, class Sees>
+  /// token(row) gives a query row's token; rows [begin, end); last_key(row) the last of the tile's keys that it sees.
+  template <class Token, class LastKey>
   __device__ void add(const Backward<T>& a, unsigned char* memory, int kv_head, const T* keys, const T* values,
-                      int num_keys, int begin, int end, const Token& token, const Sees& sees) {
+                      int num_keys, int begin, int end, const Token& token, const LastKey& last_key) {
     const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
     const uint32_t base = shared_address(memory);
-    constexpr int kKeyBytes = kTile * kE * 2, kQueryBytes = kQueryStep * kE * 2;
-    const Tile<T, kE> k{base}, v{base + kKeyBytes}, q{base + 2 * kKeyBytes}, d_out{base + 2 * kKeyBytes + kQueryBytes};
-    auto* lse = reinterpret_cast<float*>(memory + 2 * kKeyBytes + 2 * kQueryBytes);
-    float* delta = lse + kQueryStep;
-    k.fetch(kTile, a.in.q, [&](int r) -> const T* { return r < num_keys ? keys + r * a.in.kv_stride : nullptr; });
-    v.fetch(kTile, a.in.q, [&](int r) -> const T* { return r < num_keys ? values + r * a.in.kv_stride : nullptr; });
-    const float scale = a.scale * kLog2e;
-    for (int row0 = begin; row0 < end; row0 += kQueryStep) {
-      const auto head_of = [&](int row) { return kv_head * a.group + row % a.group; };
-      __syncthreads();
+    const Tile<T, kE> k{base}, v{base + kKeyBytes};
+    const auto head_of = [&](int row) { return kv_head * a.group.size + a.group.head(row); };
+    const auto fetch = [&](int row0, int stage) {
+      const uint32_t at = base + 2 * kKeyBytes + static_cast<uint32_t>(stage * kStageBytes);
+      const Tile<T, kE> q{at}, d_out{at + kQueryBytes};
       q.fetch(kQueryStep, a.in.q, [&](int r) -> const T* {
         const int row = row0 + r;
         return row < end ? a.in.q + token(row) * a.in.q_stride + head_of(row) * kE : nullptr;
@@ -367,30 +379,55 @@ struct KeyGradient {
         const int row = row0 + r;
         return row < end ? a.gradient.d_out + token(row) * a.gradient.d_out_stride + head_of(row) * kE : nullptr;
       });
-      commit_copies();
       if (threadIdx.x < kQueryStep) {
-        const int row = row0 + static_cast<int>(threadIdx.x);
-        const int64_t at = row < end ? token(row) * a.num_heads + head_of(row) : 0;
-        lse[threadIdx.x] = row < end ? a.gradient.lse[at] * kLog2e : 0.0f;
-        delta[threadIdx.x] = row < end ? a.delta[at] : 0.0f;
+        const int row = min(row0 + static_cast<int>(threadIdx.x), end - 1);
+        const int64_t from = token(row) * a.num_heads + head_of(row);
+        const uint32_t to = at + 2 * kQueryBytes + threadIdx.x * 4;
+        copy_four_async(to, a.gradient.lse + from);
+        copy_four_async(to + kQueryStep * 4, a.delta + from);
       }
-      wait_copies<0>();
+      commit_copies();
+    };
+    if (begin >= end) return;
+    k.fetch(kTile, a.in.q, [&](int r) -> const T* { return r < num_keys ? keys + r * a.in.kv_stride : nullptr; });
+    v.fetch(kTile, a.in.q, [&](int r) -> const T* { return r < num_keys ? values + r * a.in.kv_stride : nullptr; });
+    fetch(begin, 0);
+    const float scale = a.scale * kLog2e;
+    int stage = 0;
+    for (int row0 = begin; row0 < end; row0 += kQueryStep, stage ^= 1) {
+      if (row0 + kQueryStep < end) {
+        fetch(row0 + kQueryStep, stage ^ 1);
+        wait_copies<1>();
+      } else {
+        wait_copies<0>();
+      }
       __syncthreads();
+      const int offset = 2 * kKeyBytes + stage * kStageBytes;
+      const Tile<T, kE> q{base + static_cast<uint32_t>(offset)},
+          d_out{base + static_cast<uint32_t>(offset) + kQueryBytes};
+      const auto* lse = reinterpret_cast<const float*>(memory + offset + 2 * kQueryBytes);
+      const float* delta = lse + kQueryStep;
       float s[kQueryStep / 8][4] = {}, d[kQueryStep / 8][4] = {};
       scores<T, kE, kQueryStep / 8>(s, k, warp * 16, q, 0, lane);
       scores<T, kE, kQueryStep / 8>(d, v, warp * 16, d_out, 0, lane);
 #pragma unroll
       for (int n = 0; n < kQueryStep / 8; ++n) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int key = warp * 16 + lane / 4 + 8 * (i / 2), r = n * 8 + lane % 4 * 2 + i % 2;
-          const bool seen = key < num_keys && row0 + r < end && sees(row0 + r, key);
-          s[n][i] = seen ? exp2f(s[n][i] * scale - lse[r]) : 0.0f;
-          d[n][i] = s[n][i] * (d[n][i] - delta[r]) * a.scale;
+        for (int j = 0; j < 2; ++j) {
+          const int r = n * 8 + lane % 4 * 2 + j;
+          const int last = row0 + r < end ? min(last_key(row0 + r), num_keys - 1) : -1;
+          const float shift = lse[r] * kLog2e, less = delta[r];
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            const int key = warp * 16 + lane / 4 + 8 * half, i = 2 * half + j;
+            s[n][i] = key <= last ? exp2f(s[n][i] * scale - shift) : 0.0f;
+            d[n][i] = s[n][i] * (d[n][i] - less) * a.scale;
+          }
         }
       }
       weighted<T, kE, kQueryStep / 8>(dv, s, d_out, 0, lane);
       weighted<T, kE, kQueryStep / 8>(dk, d, q, 0, lane);
+      __syncthreads();  // all have read what is overwritten next
     }
   }
 
@@ -420,9 +457,9 @@ __global__ void __launch_bounds__(kThreads) key_gradient(Backward<T> a) {
   const int64_t at = (segment.begin + key0) * a.in.kv_stride + kv_head * kE;
   KeyGradient<T, kE> sums;
   sums.add(
-      a, memory, kv_head, a.in.k + at, a.in.v + at, num_keys, key0 * a.group, segment.length * a.group,
-      [&](int row) { return segment.begin + static_cast<int64_t>(row / a.group); },
-      [&](int row, int key) { return key0 + key <= row / a.group; });
+      a, memory, kv_head, a.in.k + at, a.in.v + at, num_keys, key0 * a.group.size, segment.length * a.group.size,
+      [&](int row) { return segment.begin + static_cast<int64_t>(a.group.token(row)); },
+      [&](int row) { return a.group.token(row) - key0; });
   const int64_t to = (segment.begin + key0) * a.gradient.d_kv_stride + kv_head * kE;
   sums.each(num_keys, [&](int key, int c, float k0, float k1, float v0, float v1) {
     *reinterpret_cast<uint32_t*>(a.gradient.dk + to + key * a.gradient.d_kv_stride + c) = pack_two<T>(k0, k1);
@@ -445,9 +482,9 @@ __global__ void __launch_bounds__(kThreads) prefix_gradient(Backward<T> a) {
   const int64_t at = a.prefixes.rows[first + key0] * a.in.kv_stride + kv_head * kE;
   KeyGradient<T, kE> sums;
   sums.add(
-      a, memory, kv_head, a.in.k + at, a.in.v + at, num_keys, min(chunk * each, tokens) * a.group,
-      min((chunk + 1) * each, tokens) * a.group, [&](int row) { return sharing[row / a.group]; },
-      [](int, int) { return true; });
+      a, memory, kv_head, a.in.k + at, a.in.v + at, num_keys, min(chunk * each, tokens) * a.group.size,
+      min((chunk + 1) * each, tokens) * a.group.size, [&](int row) { return sharing[a.group.token(row)]; },
+      [](int) { return kTile; });
   const int64_t width = static_cast<int64_t>(a.num_kv_heads) * kE, plane = a.prefixes.total * width;
   float* to = a.parts + 2 * chunk * plane + (first + key0) * width + kv_head * kE;
   sums.each(num_keys, [&](int key, int c, float k0, float k1, float v0, float v1) {
@@ -515,14 +552,14 @@ template <class T>
 void attention_forward(const AttentionInput<T>& in, const AttentionShape& shape, const AttentionSegments& segments,
                        T* out, int64_t out_stride, float* lse, Stream stream) {
   if (segments.count == 0 || segments.longest == 0) return;
-  const int group = shape.num_heads / shape.num_kv_heads;
+  const Group group(shape.num_heads / shape.num_kv_heads);
   const Forward<T> a = {in, shape.num_heads, group, shape.scale, segments, out, out_stride, lse};
   at_width(shape.head_dim, [&]<int kE>() {
     constexpr int kBytes = 3 * kTile * kE * 2;
     allow_memory(forward<T, kE>, kBytes);
-    forward<T, kE>
-        <<<grid_of(ceil_div(static_cast<int64_t>(segments.longest) * group, kTile), segments.count, shape.num_kv_heads),
-           kThreads, kBytes, stream>>>(a);
+    forward<T, kE><<<grid_of(ceil_div(static_cast<int64_t>(segments.longest) * group.size, kTile), segments.count,
+                             shape.num_kv_heads),
+                     kThreads, kBytes, stream>>>(a);
   });
   check_launch("attention_forward");
 }
@@ -537,7 +574,7 @@ void attention_backward(const AttentionInput<T>& in, const AttentionGradient<T>&
                         const AttentionShape& shape, const AttentionSegments& segments,
                         const AttentionPrefixes& prefixes, float* scratch, Stream stream) {
   if (segments.count == 0 || segments.longest == 0) return;
-  const int group = shape.num_heads / shape.num_kv_heads;
+  const Group group(shape.num_heads / shape.num_kv_heads);
   const Backward<T> a = {in,
                          gradient,
                          shape.num_heads,
@@ -554,9 +591,9 @@ void attention_backward(const AttentionInput<T>& in, const AttentionGradient<T>&
     allow_memory(query_gradient<T, kE>, kQueryBytes);
     allow_memory(key_gradient<T, kE>, kKeyBytes);
     allow_memory(prefix_gradient<T, kE>, kKeyBytes);
-    query_gradient<T, kE>
-        <<<grid_of(ceil_div(static_cast<int64_t>(segments.longest) * group, kTile), segments.count, shape.num_kv_heads),
-           kThreads, kQueryBytes, stream>>>(a);
+    query_gradient<T, kE><<<grid_of(ceil_div(static_cast<int64_t>(segments.longest) * group.size, kTile),
+                                    segments.count, shape.num_kv_heads),
+                            kThreads, kQueryBytes, stream>>>(a);
     key_gradient<T, kE><<<grid_of(ceil_div(segments.longest, kTile), segments.count, shape.num_kv_heads), kThreads,
                           kKeyBytes, stream>>>(a);
     if (prefixes.count == 0) return;

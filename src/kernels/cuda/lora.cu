@@ -229,20 +229,19 @@ __global__ void add_parts(const float* parts, int pieces, int64_t size, float sc
   targets.data[target][i - targets.begin[target]] += scale * sum;
 }
 
+/// Threads walk over A, then over B in both of its forms: one order to write each in whole lines.
 template <class T>
 __global__ void refresh(AdapterGroup<T> group) {
   const AdapterForms<T> f = group.adapters[blockIdx.y];
-  const int64_t thread = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t i = thread; i < group.rank * group.k; i += threads)
-    f.a_out[i / group.k * group.a_stride + i % group.k] = from_f32<T>(f.a[i]);
-  for (int64_t i = thread; i < f.n * group.rank; i += threads) {
-    const int64_t row = i / group.rank, r = i % group.rank;
-    f.columns[row * group.columns_stride + r] = from_f32<T>(f.b[i] * f.scale);
-  }
-  for (int64_t i = thread; i < f.n * group.rank; i += threads) {
-    const int64_t r = i / f.n, row = i % f.n;
-    f.transposed[r * group.transposed_stride + row] = from_f32<T>(f.b[row * group.rank + r] * f.scale);
+  const uint32_t thread = blockIdx.x * blockDim.x + threadIdx.x, threads = gridDim.x * blockDim.x;
+  const auto rank = static_cast<uint32_t>(group.rank), k = static_cast<uint32_t>(group.k);
+  const auto n = static_cast<uint32_t>(f.n);
+  for (uint32_t i = thread; i < rank * k; i += threads) f.a_out[i / k * group.a_stride + i % k] = from_f32<T>(f.a[i]);
+  for (uint32_t i = thread; i < n * rank; i += threads)
+    f.columns[i / rank * group.columns_stride + i % rank] = from_f32<T>(f.b[i] * f.scale);
+  for (uint32_t i = thread; i < n * rank; i += threads) {
+    const uint32_t r = i / n, row = i % n;
+    f.transposed[r * group.transposed_stride + row] = from_f32<T>(f.b[row * rank + r] * f.scale);
   }
 }
 
@@ -298,10 +297,10 @@ template <class T>
 void lora_refresh(const AdapterGroup<T>& group, Stream stream) {
   if (group.count == 0) return;
   constexpr unsigned kThreads = 256;
-  constexpr int64_t kEach = 8, kMostBlocks = 64;
-  int64_t most = group.rank * group.k;
-  for (int i = 0; i < group.count; ++i) most = std::max(most, group.adapters[i].n * group.rank);
-  const dim3 grid(static_cast<unsigned>(std::clamp<int64_t>(most / (kThreads * kEach), 1, kMostBlocks)),
+  constexpr int64_t kMostBlocks = 512;
+  int64_t most = group.k;
+  for (int i = 0; i < group.count; ++i) most = std::max(most, group.adapters[i].n);
+  const dim3 grid(static_cast<unsigned>(std::clamp<int64_t>(ceil_div(most * group.rank, kThreads), 1, kMostBlocks)),
                   static_cast<unsigned>(group.count));
   refresh<<<grid, kThreads, 0, stream>>>(group);
   check_launch("lora_refresh");
