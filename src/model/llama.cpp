@@ -227,15 +227,16 @@ void Llama::norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::T
 /// a time: they are most of what a block needs at once.
 void Llama::mlp_backward(const Block& block, const ops::DropoutContext* dropout, BlockSaved& s,
                          HiddenGradient& d_hidden) const {
-  constexpr int64_t kMostRows = 1408, kTile = 128;  // of a piece: full products still
+  constexpr int64_t kMostRows = 2048, kTile = 128;  // of a piece: full products still
   const int64_t rows = d_hidden.values.size(0);
   const at::Tensor d_out = output_gradient(block.down, d_hidden);
   if (s.gate_up.defined() || options_.device.is_cpu() || rows <= kMostRows ||
       block.down.gradient_width() != block.output.gradient_width())
     return norm_backward(mlp_backward_piece(block, d_out, dropout, s), s.middle, block.norm2, s.rstd2, &block.output,
                          d_hidden);
-  const ops::LinearGroup::Unpacked gate_up(block.gate_up), down(block.down);
-  const int64_t pieces = (rows + kMostRows - 1) / kMostRows, each = ((rows / pieces) / kTile + 1) * kTile;
+  const ops::LinearGroup::Unpacked gate_up(block.gate_up);  // of three products; down's is of one
+  const int64_t pieces = (rows + kMostRows - 1) / kMostRows,
+                each = (rows + pieces * kTile - 1) / (pieces * kTile) * kTile;
   for (int64_t begin = 0; begin < rows; begin += each) {
     const auto part = [&](const at::Tensor& x) { return x.narrow(0, begin, std::min(each, rows - begin)); };
     BlockSaved piece;

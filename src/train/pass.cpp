@@ -6,7 +6,7 @@
 
 namespace slmi::train {
 at::Tensor forward_backward(model::Llama& llama, const model::DeviceBatch& batch, model::SavePolicy save,
-                        const ops::DropoutContext* dropout) {
+                            const ops::DropoutContext* dropout) {
   using InputGradient = ops::LinearGroup::InputGradient;
   model::ForwardContext context = model::context_of(llama, batch);
   std::optional<ops::DropoutContext> masks;
@@ -19,15 +19,19 @@ at::Tensor forward_backward(model::Llama& llama, const model::DeviceBatch& batch
   const int64_t layers = llama.config().num_layers;
   std::vector<model::BlockSaved> saved(static_cast<size_t>(layers));
   at::Tensor hidden = llama.embed(batch.tokens);
-  for (int64_t i = 0; i < layers; ++i)
+  for (int64_t i = 0; i < layers; ++i) {
     hidden = llama.block_forward(i, hidden, context, save, &saved[static_cast<size_t>(i)]);
+    if (i == 0 && save == model::SavePolicy::None) saved.front() = {};  // the embedding: cheaper made again than kept
+  }
 
   model::HiddenGradient d_hidden;
   d_hidden.values = at::zeros_like(hidden);
   const at::Tensor loss = llama.head_loss(hidden, batch.target_rows, batch.target_ids, d_hidden.values);
-  for (int64_t i = layers - 1; i >= 0; --i)
-    llama.block_backward(i, d_hidden, context, saved[static_cast<size_t>(i)],
-                         i > 0 ? InputGradient::Wanted : InputGradient::Unwanted);
+  for (int64_t i = layers - 1; i >= 0; --i) {
+    auto& of_block = saved[static_cast<size_t>(i)];
+    if (!of_block.input.defined()) of_block.input = llama.embed(batch.tokens);
+    llama.block_backward(i, d_hidden, context, of_block, i > 0 ? InputGradient::Wanted : InputGradient::Unwanted);
+  }
   return loss.to(at::kDouble).sum();
 }
 

@@ -245,6 +245,14 @@ __global__ void refresh(AdapterGroup<T> group) {
   }
 }
 
+template <class T, int V>
+__global__ void copy(const T* x, int64_t x_stride, uint32_t count, uint32_t packs, T* out, int64_t out_stride) {
+  const uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  const int64_t row = i / packs, column = i % packs * V;
+  store<V>(out + row * out_stride + column, load<V>(x + row * x_stride + column));
+}
+
 /// More shared memory than every card gives a kernel unasked: asked for at each launch, which is cheap.
 template <class Kernel>
 void allow_memory(Kernel kernel, int bytes) {
@@ -307,6 +315,20 @@ void lora_refresh(const AdapterGroup<T>& group, Stream stream) {
 }
 
 template <class T>
+void copy_rows(const T* x, int64_t x_stride, int64_t rows, int64_t width, T* out, int64_t out_stride, Stream stream) {
+  if (rows == 0 || width == 0) return;
+  constexpr unsigned kThreads = 256;
+  const auto run = [&]<int V>() {
+    const int64_t count = rows * (width / V);
+    copy<T, V><<<static_cast<unsigned>(ceil_div(count, kThreads)), kThreads, 0, stream>>>(
+        x, x_stride, static_cast<uint32_t>(count), static_cast<uint32_t>(width / V), out, out_stride);
+  };
+  packs<T, kChunk>(x, x_stride, width) && packs<T, kChunk>(out, out_stride, 0) ? run.template operator()<kChunk>()
+                                                                               : run.template operator()<1>();
+  check_launch("copy_rows");
+}
+
+template <class T>
 void lora_project(const T* x, int64_t x_stride, int64_t rows, const AdapterColumns& columns, const T* p,
                   int64_t p_stride, int64_t rank, T* out, int64_t out_stride, Stream stream) {
   if (rows == 0) return;
@@ -355,6 +377,7 @@ void lora_gradient(const T* x, int64_t x_stride, int64_t rows, const AdapterColu
 
 #define SLMI_FOR(T)                                                                                             \
   template void lora_refresh(const AdapterGroup<T>&, Stream);                                                   \
+  template void copy_rows(const T*, int64_t, int64_t, int64_t, T*, int64_t, Stream);                            \
   template bool lora_fits(int, const T*, int64_t, const AdapterColumns&, int64_t);                              \
   template void lora_project(const T*, int64_t, int64_t, const AdapterColumns&, const T*, int64_t, int64_t, T*, \
                              int64_t, Stream);                                                                  \

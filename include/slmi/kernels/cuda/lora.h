@@ -45,6 +45,10 @@ struct AdapterGroup {
 template <class T>
 void lora_refresh(const AdapterGroup<T>& group, Stream stream);
 
+// out[t] = x[t]: narrow rows to where wide ones have room for them, in packs of 16 bytes where the rows allow it.
+template <class T>
+void copy_rows(const T* x, int64_t x_stride, int64_t rows, int64_t width, T* out, int64_t out_stride, Stream stream);
+
 // out[t][i*rank + r] = sum over the columns c of adapter i of x[t][c] * p[r][c]
 //
 // One adapter over all columns: u = x A^T, with the A of all that share x stacked. Several: the gradient of u, from
