@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "slmi/ops/copy.h"
 #include "slmi/ops/cross_entropy.h"
 #include "slmi/ops/norm.h"
 #include "slmi/ops/product.h"
@@ -25,13 +26,15 @@ int64_t buffer_width(const ops::LinearGroup& group, int64_t k) {
 
 /// Drops a group's input buffer, all but x A^T: to make that again would be another product.
 at::Tensor take_update_input(at::Tensor& x_ext, const ops::LinearGroup& group) {
-  const at::Tensor u = x_ext.narrow(1, group.k(), x_ext.size(1) - group.k()).clone();
+  const at::Tensor part = x_ext.narrow(1, group.k(), x_ext.size(1) - group.k());
+  const at::Tensor u = at::empty({part.size(0), part.size(1)}, part.options());
+  ops::copy_rows(part, u);
   x_ext.reset();
   return u;
 }
 
 void put_update_input(const at::Tensor& x_ext, const ops::LinearGroup& group, at::Tensor& u) {
-  x_ext.narrow(1, group.k(), x_ext.size(1) - group.k()).copy_(u);
+  ops::copy_rows(u, x_ext.narrow(1, group.k(), x_ext.size(1) - group.k()));
   u.reset();
 }
 
@@ -361,13 +364,15 @@ at::Tensor Llama::head_logits(const at::Tensor& normed) const {
 
 at::Tensor Llama::head_loss(const at::Tensor& hidden, const at::Tensor& target_rows, const at::Tensor& target_ids,
                             const at::Tensor& d_hidden) const {
-  // Of logits: few rows are full products on a CPU, a GPU wants some hundred.
+  // Of logits: few rows are full products on a CPU, a GPU wants some hundred, or an eighth of a large batch: they are
+  // little beside its activations.
   const int64_t chunk_bytes = int64_t{options_.device.is_cpu() ? 32 : 128} << 20;
   const int64_t count = target_rows.size(0);
   const at::Tensor weight = head_weight();
   const int64_t row_bytes = weight.size(0) * static_cast<int64_t>(weight.element_size());
   constexpr int64_t kRowTile = 256;  // a product's largest tile
   int64_t chunk = std::max<int64_t>(1, chunk_bytes / row_bytes);
+  if (!options_.device.is_cpu()) chunk = std::max(chunk, hidden.size(0) / 8);
   if (!options_.device.is_cpu() && chunk > kRowTile) chunk -= chunk % kRowTile;
   const at::Tensor loss = at::empty({count}, hidden.options());
   const auto mode = d_hidden.defined() ? ops::CrossEntropyMode::LossAndGradient : ops::CrossEntropyMode::LossOnly;

@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "cuda_types.h"
+#include "slmi/ops/copy.h"
 
 namespace slmi::ops {
 namespace {
@@ -69,7 +70,7 @@ void flash_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v
   const Heads all = heads_of(q, k, v, shape);
   const auto [own, own_lse] =
       forward(all, plan.offsets, plan.offsets, plan.longest, plan.longest, /*causal=*/true, shape.scale());
-  out.copy_(own.flatten(1));
+  copy_rows(own.flatten(1), out);
   lse.copy_(own_lse.t());
   if (!plan.sharing_rows.defined()) return;
   const auto [more, more_lse] = forward(sharing_part(all, plan), plan.sharing_offsets, plan.prefix_offsets,
@@ -95,9 +96,9 @@ void flash_backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tens
                    whole_lse = lse.t().contiguous();
   const auto own = backward(whole_d_out, all, whole_out, whole_lse, plan.offsets, plan.offsets, plan.longest,
                             plan.longest, /*causal=*/true, shape.scale());
-  dq.copy_(std::get<0>(own).flatten(1));
-  dk.copy_(std::get<1>(own).flatten(1));
-  dv.copy_(std::get<2>(own).flatten(1));
+  copy_rows(std::get<0>(own).flatten(1), dq);
+  copy_rows(std::get<1>(own).flatten(1), dk);
+  copy_rows(std::get<2>(own).flatten(1), dv);
   if (!plan.sharing_rows.defined()) return;
   const auto pick = [&](const at::Tensor& x) { return x.index_select(0, plan.sharing_rows); };
   const auto more = backward(pick(whole_d_out), sharing_part(all, plan), pick(whole_out),

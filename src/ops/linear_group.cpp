@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "slmi/base/error.h"
+#include "slmi/ops/copy.h"
 #include "slmi/ops/dropout.h"
 #include "slmi/ops/product.h"
 #include "thin_products.h"
@@ -144,8 +145,8 @@ LinearGroup::Unpacked::Unpacked(const LinearGroup& group) : group_(group) {
   if (group.residency_ == Residency::Resident || group.thin_.rank == 0) return;
   const at::Tensor weight = at::empty({group.n_ + group.total_rank_, group.input_width()}, group.a_.options());
   group.dequantize_into(weight);
-  thin_copy(group.thin_.columns, weight.narrow(0, 0, group.n_).narrow(1, group.k_, group.total_rank_));
-  thin_copy(group.a_, weight.narrow(0, group.n_, group.total_rank_).narrow(1, 0, group.k_));
+  copy_rows(group.thin_.columns, weight.narrow(0, 0, group.n_).narrow(1, group.k_, group.total_rank_));
+  copy_rows(group.a_, weight.narrow(0, group.n_, group.total_rank_).narrow(1, 0, group.k_));
   group.unpacked_ = weight;
 }
 
@@ -154,7 +155,7 @@ at::Tensor LinearGroup::weight() const {
   if (unpacked_.defined()) return unpacked_.narrow(0, 0, n_);
   const at::Tensor weight = base_weight();
   if (thin_.rank > 0) {
-    thin_copy(thin_.columns, weight.narrow(1, k_, total_rank_));
+    copy_rows(thin_.columns, weight.narrow(1, k_, total_rank_));
   } else if (total_rank_ > 0) {
     weight.narrow(1, k_, total_rank_).zero_();
     write_update_columns(weight);
@@ -168,7 +169,7 @@ at::Tensor LinearGroup::input_gradient_weight() const {
   if (unpacked_.defined()) return unpacked_.narrow(1, 0, k_);
   const at::Tensor weight = at::empty({n_ + total_rank_, k_}, a_.options());
   dequantize_into(weight);
-  thin_copy(a_, weight.narrow(0, n_, total_rank_));
+  copy_rows(a_, weight.narrow(0, n_, total_rank_));
   return weight;
 }
 

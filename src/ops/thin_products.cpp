@@ -69,14 +69,6 @@ void thin_refresh(const std::vector<ThinAdapter>& adapters) {
   });
 }
 
-void thin_copy(const at::Tensor& x, const at::Tensor& out) {
-  on_16_bits(x, [&](auto tag, auto stream) {
-    using T = Element<decltype(tag)>;
-    kernels::cuda::copy_rows(pointer<const T>(x), x.stride(0), x.size(0), x.size(1), pointer<T>(out), out.stride(0),
-                             stream);
-  });
-}
-
 void thin_project(const at::Tensor& x, const at::Tensor& p, const ColumnBegins& begin, const at::Tensor& out) {
   on_16_bits(x, [&](auto tag, auto stream) {
     using T = Element<decltype(tag)>;

@@ -27,9 +27,6 @@ inline constexpr size_t kMostThinAdapters = 4;
 /// Writes the forms of all adapters of a group, whose ranks and strides are equal.
 void thin_refresh(const std::vector<ThinAdapter>& adapters);
 
-/// Copies rows of one 16-bit type to rows of another stride; libtorch takes ten times as long for narrow ones.
-void thin_copy(const at::Tensor& x, const at::Tensor& out);
-
 /// Column i*rank + r of out is the sum of x times row r of p over adapter i's columns. x [T, columns], p [rank,
 /// columns], out [T, adapters * rank], all of one 16-bit type. One adapter: x p^T.
 void thin_project(const at::Tensor& x, const at::Tensor& p, const ColumnBegins& begin, const at::Tensor& out);
