@@ -173,6 +173,8 @@ void run_bench_train(const BenchTrainConfig& config, Runtime& rt) {
   model::OpenOptions options;
   options.load.base_format = config.base_format;
   options.load.device = choose_device(config.device);
+  require(config.kernels.empty() || !options.load.device.is_cpu(), ErrorKind::Usage,
+          "--kernels {}: kernel times are a GPU's; give --device cuda, or leave it out", config.kernels);
   options.load.policy.compute = choose_compute(config.compute, options.load.device);
   options.load.policy.kv = ops::scalar_type(options.load.policy.compute);
   options.load.residency = training_residency(config.base_format, options.load.device);

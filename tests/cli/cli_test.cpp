@@ -132,6 +132,38 @@ TEST(Bench, CeilingsAreMeasuredShownAndWritten) {
                                     "matrix products, bf16 +[0-9.]+ GFLOP/s\n"));
 }
 
+TEST(Bench, TrainingStepsAreCountedAsAsked) {
+  const TemporaryDirectory dir;
+  write_tiny_base(dir / "base");
+  const Outcome got = run(
+      "slmi bench train --base base --base-format f32 --device cpu --threads 1 --rows 3 --row-tokens 40 --shortest-tokens "
+      "40 --shared-tokens 20 --target-tokens 5 --steps 2 --warmup-steps 1 --rank 2 --out t.json",
+      dir.path());
+  ASSERT_EQ(got.code, 0) << got.err;
+  const Json found = parse_json(read_text(dir / "t.json"), "t.json");
+  EXPECT_EQ(found["tokens_a_step"], 120.0);
+  EXPECT_EQ(found["computed_tokens_a_step"], 80.0) << "the shared tokens once";
+  EXPECT_EQ(found["targets_a_step"], 15.0);
+  EXPECT_EQ(found["step_ms_all"].size(), 2u);
+  EXPECT_GT(found["tokens_per_s"].get<double>(), 0);
+  EXPECT_NEAR(found["rows_per_s"].get<double>() * 40, found["tokens_per_s"].get<double>(), 1e-6);
+  // 2 layers of 32 wide projections and a head of 96 x 32.
+  EXPECT_GT(found["product_tflop_a_step"].get<double>(), 0);
+  EXPECT_THAT(got.out, HasSubstr("tokens computed a step"));
+}
+
+TEST(Bench, TrainingNeedsRoomForWhatItIsToldToHave) {
+  const TemporaryDirectory dir;
+  const Outcome got = run("slmi bench train --base b --row-tokens 16 --shared-tokens 12 --target-tokens 4", dir.path());
+  EXPECT_EQ(got.code, 2);
+  EXPECT_THAT(got.err, HasSubstr("no room"));
+  const Outcome order = run("slmi bench train --base b --row-tokens 16 --shortest-tokens 20", dir.path());
+  EXPECT_THAT(order.err, HasSubstr("shortest_tokens"));
+  const Outcome kernels = run("slmi bench train --base b --device cpu --kernels k.csv", dir.path());
+  EXPECT_EQ(kernels.code, 2) << kernels.err;
+  EXPECT_THAT(kernels.err, HasSubstr("--kernels"));
+}
+
 TEST(Bench, MistakesNameTheCommandTheyAreIn) {
   const TemporaryDirectory dir;
   const Outcome flag = run("slmi bench ceilings --thread 2", dir.path());
