@@ -114,7 +114,7 @@ class ScratchRun {
   ScratchRun() : path_(fs::temp_directory_path() / fmt::format("slmi-bench-{}", ::getpid())) {}
   ~ScratchRun() {
     std::error_code ignored;
-    fs::remove_all(path_, ignored);
+    remove_tree(path_, ignored);
   }
   ScratchRun(const ScratchRun&) = delete;
   ScratchRun& operator=(const ScratchRun&) = delete;

@@ -1,5 +1,8 @@
 // slmi train: rows and a base in, a run directory out. No training logic here.
 #include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
+
+#include <algorithm>
 #include <fstream>
 #include <iostream>
 
@@ -117,8 +120,17 @@ model::Lora make_lora(const Inputs& in, const TrainConfig& config) {
   return {model_config, spec, device, static_cast<uint64_t>(config.seed)};
 }
 
-void run_train(const TrainConfig& config, Runtime& rt) {
-  choose_threads(config.threads);
+/// What a GPU had no room for, in libtorch's words, and which flags need less.
+[[noreturn]] void fail_out_of_memory(const c10::OutOfMemoryError& error, const TrainConfig& config) {
+  std::string what = error.what_without_backtrace();
+  what.erase(std::min(what.size(), what.find(" Of the allocated memory")));  // the rest is for its developers
+  const bool keeps = config.activations != model::SavePolicy::None;
+  fail(ErrorKind::Device, "{}; what needs less: --micro-tokens {} (now {}){}{}", what,
+       std::max<int64_t>(16, config.micro_tokens / 2), config.micro_tokens, keeps ? ", --activations none" : "",
+       config.base_format == model::BaseFormat::NF4 ? "" : ", --base-format nf4");
+}
+
+void train_rows(const TrainConfig& config, Runtime& rt) {
   Inputs in = read_inputs(config);
   if (config.show_batch > 0) return show_batch(in.encoded, in.rows, *in.files.prompts, config.show_batch, rt.out);
   if (config.dry_run) return dry_run(in.encoded, *in.files.checkpoint, in.options.load, config, rt.out);
@@ -170,6 +182,15 @@ void run_train(const TrainConfig& config, Runtime& rt) {
   rt.out << fmt::format(
       "\nadapter: {}\n\nnext:\n  slmi eval --model base={} --model tuned={} --data TEST.jsonl --out {}\n",
       (run / "adapter").string(), config.base, config.out, (run / "eval").string());
+}
+
+void run_train(const TrainConfig& config, Runtime& rt) {
+  choose_threads(config.threads);
+  try {
+    train_rows(config, rt);
+  } catch (const c10::OutOfMemoryError& error) {
+    fail_out_of_memory(error, config);
+  }
 }
 
 }  // namespace

@@ -46,6 +46,10 @@ MemoryUse memory_use(c10::Device device) {
   auto* allocator = c10::getDeviceAllocator(device.type());
   const c10::DeviceIndex index = device.has_index() ? device.index() : c10::DeviceIndex{0};
   constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  if (!allocator->initialized()) {  // nothing was put there yet; it knows of no device before
+    use.vram_allocator = 0;
+    return use;
+  }
   use.vram_allocator = allocator->getDeviceStats(index).allocated_bytes[kAll].peak;
   const auto [free, total] = allocator->getMemoryInfo(index);
   use.vram_device = static_cast<int64_t>(total - free);

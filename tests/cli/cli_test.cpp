@@ -135,10 +135,11 @@ TEST(Bench, CeilingsAreMeasuredShownAndWritten) {
 TEST(Bench, TrainingStepsAreCountedAsAsked) {
   const TemporaryDirectory dir;
   write_tiny_base(dir / "base");
-  const Outcome got = run(
-      "slmi bench train --base base --base-format f32 --device cpu --threads 1 --rows 3 --row-tokens 40 --shortest-tokens "
-      "40 --shared-tokens 20 --target-tokens 5 --steps 2 --warmup-steps 1 --rank 2 --out t.json",
-      dir.path());
+  const Outcome got =
+      run("slmi bench train --base base --base-format f32 --device cpu --threads 1 --rows 3 --row-tokens 40 "
+          "--shortest-tokens "
+          "40 --shared-tokens 20 --target-tokens 5 --steps 2 --warmup-steps 1 --rank 2 --out t.json",
+          dir.path());
   ASSERT_EQ(got.code, 0) << got.err;
   const Json found = parse_json(read_text(dir / "t.json"), "t.json");
   EXPECT_EQ(found["tokens_a_step"], 120.0);

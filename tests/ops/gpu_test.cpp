@@ -163,7 +163,9 @@ TEST_P(GpuAttention, OfPackedRowsEqualsTheCpus) {
   const at::Tensor again = at::empty_like(qkv);
   const auto [aq, ak, av] = parts(again);
   attention_backward(d_out, q, k, v, out, lse, shape, plan, aq, ak, av);
-  if (rows < 1000) EXPECT_TRUE(at::equal(again, d)) << "two runs, equal bits";
+  if (rows < 1000) {  // FlashAttention's own sums are not in one order
+    EXPECT_TRUE(at::equal(again, d)) << "two runs, equal bits";
+  }
 }
 
 const std::vector<std::pair<int, int64_t>> kAroundTiles = {{-1, 63}, {-1, 64}, {-1, 65},  {-1, 1},  {3, 200}, {1, 15},

@@ -2,7 +2,6 @@
 #include "slmi/kernels/cpu/dropout.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "levels.h"
 #include "scalar.h"
@@ -47,10 +46,6 @@ DropoutNumbers mix(const DropoutKey& key) {
 }  // namespace
 
 }  // namespace detail
-
-uint32_t dropout_threshold(double probability) {
-  return static_cast<uint32_t>(std::clamp(std::nearbyint(probability * 65536.0), 0.0, 65535.0));
-}
 
 template <class T>
 void apply_dropout(const T* x, int64_t x_stride, const DropoutKey& key, const uint64_t* row_keys,

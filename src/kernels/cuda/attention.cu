@@ -513,13 +513,6 @@ __global__ void add_prefix_parts(Backward<T> a, int64_t width) {
   }
 }
 
-/// More shared memory than every card gives a kernel unasked: asked for at each launch, which is cheap.
-template <class Kernel>
-void allow_memory(Kernel kernel, int bytes) {
-  if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) != cudaSuccess)
-    check_launch("shared memory of attention");
-}
-
 /// run.operator()<E>().
 template <class Run>
 void at_width(int head_dim, const Run& run) {
@@ -556,7 +549,7 @@ void attention_forward(const AttentionInput<T>& in, const AttentionShape& shape,
   const Forward<T> a = {in, shape.num_heads, group, shape.scale, segments, out, out_stride, lse};
   at_width(shape.head_dim, [&]<int kE>() {
     constexpr int kBytes = 3 * kTile * kE * 2;
-    allow_memory(forward<T, kE>, kBytes);
+    allow_memory("shared memory of attention", forward<T, kE>, kBytes);
     forward<T, kE><<<grid_of(ceil_div(static_cast<int64_t>(segments.longest) * group.size, kTile), segments.count,
                              shape.num_kv_heads),
                      kThreads, kBytes, stream>>>(a);
@@ -588,9 +581,9 @@ void attention_backward(const AttentionInput<T>& in, const AttentionGradient<T>&
                          chunks_of(shape, prefixes)};
   at_width(shape.head_dim, [&]<int kE>() {
     constexpr int kQueryBytes = 4 * kTile * kE * 2, kKeyBytes = KeyGradient<T, kE>::kBytes;
-    allow_memory(query_gradient<T, kE>, kQueryBytes);
-    allow_memory(key_gradient<T, kE>, kKeyBytes);
-    allow_memory(prefix_gradient<T, kE>, kKeyBytes);
+    allow_memory("shared memory of attention", query_gradient<T, kE>, kQueryBytes);
+    allow_memory("shared memory of attention", key_gradient<T, kE>, kKeyBytes);
+    allow_memory("shared memory of attention", prefix_gradient<T, kE>, kKeyBytes);
     query_gradient<T, kE><<<grid_of(ceil_div(static_cast<int64_t>(segments.longest) * group.size, kTile),
                                     segments.count, shape.num_kv_heads),
                             kThreads, kQueryBytes, stream>>>(a);

@@ -253,13 +253,6 @@ __global__ void copy(const T* x, int64_t x_stride, uint32_t count, uint32_t pack
   store<V>(out + row * out_stride + column, load<V>(x + row * x_stride + column));
 }
 
-/// More shared memory than every card gives a kernel unasked: asked for at each launch, which is cheap.
-template <class Kernel>
-void allow_memory(Kernel kernel, int bytes) {
-  if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) != cudaSuccess)
-    check_launch("shared memory of a LoRA product");
-}
-
 /// run.operator()<rank / 16>().
 template <class Run>
 void at_rank(int64_t rank, const Run& run) {
@@ -335,7 +328,7 @@ void lora_project(const T* x, int64_t x_stride, int64_t rows, const AdapterColum
   const Project<T> a = {x, x_stride, rows, columns, p, p_stride, out, out_stride};
   at_rank(rank, [&]<int kRankTiles>() {
     constexpr int kBytes = kProjectWarps * std::max(kStages * kTileBytes, kTileRows * kRankTiles * kStep * 4);
-    allow_memory(project<T, kRankTiles>, kBytes);
+    allow_memory("shared memory of a LoRA product", project<T, kRankTiles>, kBytes);
     const dim3 grid(static_cast<unsigned>(ceil_div(rows, kTileRows)), static_cast<unsigned>(columns.count));
     project<T, kRankTiles><<<grid, kProjectWarps * kWarp, kBytes, stream>>>(a);
   });
@@ -358,7 +351,7 @@ void lora_gradient(const T* x, int64_t x_stride, int64_t rows, const AdapterColu
       x, x_stride, rows, columns, q, q_stride, pieces.rows, scratch, rank_first ? width : 1, rank_first ? 1 : rank};
   at_rank(rank, [&]<int kRankTiles>() {
     constexpr int kBytes = kGradientWarps * kStages * kGradientStageBytes<kRankTiles>;
-    allow_memory(gradient<T, kRankTiles>, kBytes);
+    allow_memory("shared memory of a LoRA product", gradient<T, kRankTiles>, kBytes);
     const dim3 grid(static_cast<unsigned>(ceil_div(width, kGradientWarps * kTileColumns)),
                     static_cast<unsigned>(pieces.count));
     gradient<T, kRankTiles><<<grid, kGradientWarps * kWarp, kBytes, stream>>>(a);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "device.cuh"
+#include "launch.h"
 
 namespace slmi::kernels::cuda::detail {
 
@@ -66,6 +67,13 @@ __device__ inline void multiply_add(F16, float (&d)[4], const uint32_t (&a)[4], 
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 #endif
+}
+
+/// More shared memory than every card gives a kernel unasked: asked for at each launch, which is cheap.
+template <class Kernel>
+void allow_memory(const char* what, Kernel kernel, int bytes) {
+  if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) != cudaSuccess)
+    check_launch(what);
 }
 
 /// Two numbers, rounded, in one register: the first in the low half.

@@ -1,6 +1,8 @@
 // Dropout by counter on the CPU: a mask that depends on names alone, never on the order of evaluation. See types.h.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 
 #include "slmi/kernels/cpu/simd.h"
@@ -17,7 +19,9 @@ struct DropoutKey {
 };
 
 /// A 16-bit draw below this is dropped: round(probability * 2^16), at most 65535.
-uint32_t dropout_threshold(double probability);
+inline uint32_t dropout_threshold(double probability) {
+  return static_cast<uint32_t>(std::clamp(std::nearbyint(probability * 65536.0), 0.0, 65535.0));
+}
 
 // out[t][c] = keep(t, c) ? x[t][c] * scale : 0,  scale = 1 / (1 - threshold / 2^16), so that the expectation is exact
 //
