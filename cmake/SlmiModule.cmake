@@ -14,7 +14,9 @@ if(SLMI_CCACHE)
 endif()
 find_program(SLMI_MOLD mold)
 if(SLMI_MOLD)
-  add_link_options(-fuse-ld=mold)
+  # norelro: mold 1.10 sometimes begins the part that is read-only after relocation a few bytes before its page, where nothing is mapped,
+  # and the loader gives up ("cannot apply additional memory protection after relocation"): a matter of a program's size.
+  add_link_options(-fuse-ld=mold -Wl,-z,norelro)
 endif()
 
 add_library(slmi_options INTERFACE)
@@ -28,9 +30,7 @@ endif()
 target_include_directories(slmi_options INTERFACE ${PROJECT_SOURCE_DIR}/include)
 if(SLMI_SANITIZE OR SLMI_FUZZ)
   set(sanitizers address,undefined)
-  # norelro: in binaries as large as these mold 1.10 sometimes begins the read-only part a few bytes before its page, where nothing is
-  # mapped, and the loader gives up ("cannot apply additional memory protection after relocation").
-  target_link_options(slmi_options INTERFACE -fsanitize=${sanitizers} -Wl,-z,norelro)
+  target_link_options(slmi_options INTERFACE -fsanitize=${sanitizers})
   if(SLMI_FUZZ)
     string(APPEND sanitizers ,fuzzer-no-link)
   endif()
