@@ -13,9 +13,6 @@
 namespace slmi::ceilings {
 namespace {
 
-/// Large enough for the peak of the largest GPUs, where a start-up probe's product is over before it is under way.
-constexpr MatrixProbe kGpuProbe = {8192, 8192, 8192, 5, 1.0};
-
 /// Another number of libtorch's threads for a while.
 class ThreadsGuard {
  public:
@@ -66,9 +63,9 @@ Ceilings measure_ceilings(c10::Device device, const std::function<void(const std
   const auto say = [&](const std::string& text) {
     if (progress) progress(text);
   };
-  const auto rate = [&](ops::Compute compute, const MatrixProbe& probe) {
+  const auto rate = [&](ops::Compute compute) {
     say(fmt::format("products in {}", ops::name(compute)));
-    return matrix_rate_gflops(compute, device, probe);
+    return matrix_rate_gflops(compute, device);
   };
   Ceilings out;
   out.device = device.str();
@@ -79,16 +76,16 @@ Ceilings measure_ceilings(c10::Device device, const std::function<void(const std
     out.read_gb_per_s_one_thread = one_thread_bandwidth();
     say(fmt::format("memory, {} threads", out.threads));
     out.read_gb_per_s = out.threads == 1 ? *out.read_gb_per_s_one_thread : read_bandwidth_gb_per_s();
-    out.f32_gflops = rate(ops::Compute::F32, {});
-    out.bf16_gflops = rate(ops::Compute::BF16, {});
+    out.f32_gflops = rate(ops::Compute::F32);
+    out.bf16_gflops = rate(ops::Compute::BF16);
     return out;
   }
   out.processor = gpu_name();
   say("memory");
   out.read_gb_per_s = copy_bandwidth_gb_per_s(device);
-  out.f32_gflops = rate(ops::Compute::F32, kGpuProbe);
-  out.bf16_gflops = rate(ops::Compute::BF16, kGpuProbe);
-  out.f16_gflops = rate(ops::Compute::F16, kGpuProbe);
+  out.f32_gflops = rate(ops::Compute::F32);
+  out.bf16_gflops = rate(ops::Compute::BF16);
+  out.f16_gflops = rate(ops::Compute::F16);
   c10::getDeviceAllocator(device.type())->emptyCache();  // whoever measures memory next finds the device as it was
   return out;
 }

@@ -15,6 +15,14 @@ double steady_s() {
 
 }  // namespace
 
+MatrixProbe probe_of(at::Device device) {
+  return device.is_cpu() ? MatrixProbe{} : MatrixProbe{8192, 8192, 8192, 5, 0.4};
+}
+
+double matrix_rate_gflops(ops::Compute compute, at::Device device) {
+  return matrix_rate_gflops(compute, device, probe_of(device));
+}
+
 double matrix_rate_gflops(ops::Compute compute, at::Device device, const MatrixProbe& probe,
                           const std::function<double()>& now_s) {
   const std::function<double()> clock_s = now_s ? now_s : steady_s;

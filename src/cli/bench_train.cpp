@@ -16,6 +16,7 @@
 #include "slmi/config/config.h"
 #include "slmi/data/packing.h"
 #include "slmi/eval/memory.h"
+#include "slmi/metrics/statistics.h"
 #include "slmi/ops/kernel_trace.h"
 #include "slmi/report/table.h"
 #include "slmi/report/writers.h"
@@ -161,24 +162,14 @@ class StepTrace {
   std::optional<ops::KernelTrace> trace_;
 };
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
 void run_bench_train(const BenchTrainConfig& config, Runtime& rt) {
   choose_threads(config.threads);
   std::optional<AtomicFile> file;  // opened first: a place that cannot be written is known at once
   if (!config.out.empty()) file.emplace(config.out);
-  model::OpenOptions options;
-  options.load.base_format = config.base_format;
-  options.load.device = choose_device(config.device);
-  require(config.kernels.empty() || !options.load.device.is_cpu(), ErrorKind::Usage,
+  auto load = training_load_options(config.base_format, config.compute, choose_device(config.device));
+  load.resident_weights = model::ResidentWeights::AtAttach;
+  require(config.kernels.empty() || !load.device.is_cpu(), ErrorKind::Usage,
           "--kernels {}: kernel times are a GPU's; give --device cuda, or leave it out", config.kernels);
-  options.load.policy.compute = choose_compute(config.compute, options.load.device);
-  options.load.policy.kv = ops::scalar_type(options.load.policy.compute);
-  options.load.residency = training_residency(config.base_format, options.load.device);
-  options.load.resident_weights = model::ResidentWeights::AtAttach;
   const auto checkpoint = formats::Checkpoint::open(config.base);
   const auto& c = checkpoint->config();
   StepTrace trace(config.kernels);
@@ -186,8 +177,8 @@ void run_bench_train(const BenchTrainConfig& config, Runtime& rt) {
   const auto rows = random_rows(config, timed + (trace.wanted() ? 1 : 0), c.vocab_size);
   const auto settings = train_config(config);
   rt.err << "loading " << config.base << "\n" << std::flush;
-  auto llama = model::Llama::load(*checkpoint, options.load);
-  model::Lora lora(c, {config.rank, settings.lora.alpha, 0.0, false, settings.lora.targets}, options.load.device, 0);
+  auto llama = model::Llama::load(*checkpoint, load);
+  model::Lora lora(c, {config.rank, settings.lora.alpha, 0.0, false, settings.lora.targets}, load.device, 0);
   lora.enable_training();
   llama->attach(lora);
 
@@ -211,20 +202,13 @@ void run_bench_train(const BenchTrainConfig& config, Runtime& rt) {
   const ScratchRun run;
   train::train(*llama, lora, rows, settings, run.path(), hooks);
 
-  const auto memory = eval::memory_use(options.load.device);  // before the probe below needs some
-  const double step_s = median(seconds), steps = static_cast<double>(config.steps);
-  const auto weights = count_weights(c);
-  const double operations = 4.0 *
-                            (static_cast<double>(computed) * static_cast<double>(weights.blocks) +
-                             static_cast<double>(targets) * static_cast<double>(weights.head)) /
-                            steps;
-  const double rate = options.load.device.is_cpu()
-                          ? ceilings::matrix_rate_gflops(options.load.policy.compute, options.load.device)
-                          : ceilings::matrix_rate_gflops(options.load.policy.compute, options.load.device,
-                                                         {.m = 8192, .n = 8192, .k = 8192, .products_per_wait = 8});
+  const auto memory = eval::memory_use(load.device);  // before the probe below needs some
+  const double step_s = metrics::quantile(seconds, 0.5), steps = static_cast<double>(config.steps);
+  const double operations = product_operations(count_weights(c), computed, targets) / steps;
+  const double rate = ceilings::matrix_rate_gflops(load.policy.compute, load.device);
   const double utilisation = operations / step_s / (rate * 1e9);
   Json json = {{"base", config.base},
-               {"device", options.load.device.str()},
+               {"device", load.device.str()},
                {"rows", config.rows},
                {"row_tokens", config.row_tokens},
                {"shortest_tokens", config.shortest_tokens},

@@ -56,6 +56,17 @@ model::OpenOptions open_options(const ModelFlags& flags) {
   return options;
 }
 
+model::LoadOptions training_load_options(model::BaseFormat format, train::ComputeChoice compute, at::Device device) {
+  model::LoadOptions load;
+  load.base_format = format;
+  load.device = device;
+  load.policy.compute = choose_compute(compute, device);
+  load.policy.kv = ops::scalar_type(load.policy.compute);
+  const bool packed_on_gpu = !device.is_cpu() && format == model::BaseFormat::NF4;  // unpacked for each product
+  load.residency = packed_on_gpu ? ops::Residency::Transient : ops::Residency::Resident;
+  return load;
+}
+
 std::string shell_quoted(const std::string& argument) {
   constexpr std::string_view kPlain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-./=,:@+%";
   if (!argument.empty() && argument.find_first_not_of(kPlain) == std::string::npos) return argument;

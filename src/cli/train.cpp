@@ -48,13 +48,9 @@ Inputs read_inputs(const TrainConfig& config) {
   Inputs in;
   in.options.prompt_template = config.prompt_template;
   in.options.system = config.system;
-  in.options.load.base_format = config.base_format;
-  in.options.load.device = choose_device(config.device);
-  in.options.load.policy.compute = choose_compute(config.compute, in.options.load.device);
+  in.options.load = training_load_options(config.base_format, config.compute, choose_device(config.device));
   require(in.options.load.policy.compute != ops::Compute::F16, ErrorKind::Usage,
           "--compute f16: training in f16 needs loss scaling, which is not there yet; use --compute bf16 or f32");
-  in.options.load.policy.kv = ops::scalar_type(in.options.load.policy.compute);
-  in.options.load.residency = training_residency(config.base_format, in.options.load.device);
   in.files = model::open_files(config.base, in.options);
   require(in.files.adapter_path.empty(), ErrorKind::Usage,
           "--base {}: an adapter; train from its base with --init-adapter {}, or merge it first", config.base,

@@ -47,9 +47,9 @@ WeightCounts count_weights(const formats::LlamaConfig& c) {
   return out;
 }
 
-ops::Residency training_residency(model::BaseFormat format, at::Device device) {
-  const bool packed_on_gpu = !device.is_cpu() && format == model::BaseFormat::NF4;
-  return packed_on_gpu ? ops::Residency::Transient : ops::Residency::Resident;
+double product_operations(const WeightCounts& weights, int64_t tokens, int64_t targets) {
+  return 4.0 * (static_cast<double>(tokens) * static_cast<double>(weights.blocks) +
+                static_cast<double>(targets) * static_cast<double>(weights.head));
 }
 
 void show_batch(const data::EncodedDataset& rows, const data::RowSet& set, const text::PromptBuilder& prompts,
@@ -99,9 +99,7 @@ void dry_run(const data::EncodedDataset& rows, const formats::Checkpoint& base, 
   }
   const auto weights = count_weights(c);
   const double passes = static_cast<double>(total) / static_cast<double>(per_epoch);
-  const double operations = passes * 4.0 *
-                            (static_cast<double>(computed) * static_cast<double>(weights.blocks) +
-                             static_cast<double>(targets) * static_cast<double>(weights.head));
+  const double operations = passes * product_operations(weights, computed, targets);
   const double rate = ceilings::matrix_rate_gflops(load.policy.compute, load.device);
   const double floor_s = operations / (rate * 1e9);
   const int64_t element = load.policy.compute == ops::Compute::F32 ? 4 : 2;

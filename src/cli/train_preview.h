@@ -17,8 +17,9 @@ struct WeightCounts {
 };
 WeightCounts count_weights(const formats::LlamaConfig& config);
 
-/// How a run holds its matrices in the type of the products: on a GPU 4-bit ones are unpacked for each product.
-ops::Residency training_residency(model::BaseFormat format, at::Device device);
+/// Floating-point operations of the frozen base's products, forward and input gradient, for so many tokens computed and
+/// targets among them.
+double product_operations(const WeightCounts& weights, int64_t tokens, int64_t targets);
 
 /// The first `count` rows as the model sees them: text with targets coloured (on a terminal), ids, and where the shared
 /// part ends.

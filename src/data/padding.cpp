@@ -29,11 +29,10 @@ int64_t pieces(int64_t tokens, int64_t longest) {
 void add_segments(PackedBatch& batch, int64_t tokens, int64_t longest, int32_t prefix) {
   while (tokens > 0) {
     const int64_t n = std::min(tokens, longest);
-    for (int64_t i = 0; i < n; ++i) {
-      batch.tokens.push_back(0);
-      batch.positions.push_back(static_cast<int32_t>(i));
-      batch.dropout_key.push_back(0);
-    }
+    const size_t end = batch.tokens.size() + static_cast<size_t>(n);
+    batch.tokens.resize(end, 0);
+    batch.positions.resize(end, 0);  // not counted up: a grid's longest segment may be longer than any row
+    batch.dropout_key.resize(end, 0);
     batch.segment_offsets.push_back(static_cast<int32_t>(batch.tokens.size()));
     batch.prefix_of_segment.push_back(prefix);
     batch.row_of_segment.push_back(-1);

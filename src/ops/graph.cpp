@@ -37,10 +37,6 @@ void Graph::replay() {
   state_->graph.replay();
 }
 
-bool can_record(at::Device device) {
-  return device.is_cuda();
-}
-
 }  // namespace slmi::ops
 #else
 namespace slmi::ops {
@@ -53,10 +49,6 @@ Graph::Graph(GraphPool&, const std::function<void()>&) {
 }
 
 void Graph::replay() {}
-
-bool can_record(at::Device) {
-  return false;
-}
 
 }  // namespace slmi::ops
 #endif

@@ -34,17 +34,16 @@ void rms_norm_forward(const at::Tensor& x, const at::Tensor& weight, double eps,
 
 at::Tensor add_rms_norm_forward(const at::Tensor& hidden, const at::Tensor& y, const at::Tensor& weight, double eps,
                                 const at::Tensor& out, const at::Tensor& rstd) {
-  if (y.is_cuda() && out.scalar_type() == y.scalar_type()) {
-    const at::Tensor sum = at::empty_like(hidden);
-    const bool done = on_cuda(out, [&](auto tag, auto stream) {
-      using T = Element<decltype(tag)>;
-      kernels::cuda::add_rms_norm_forward(pointer<float>(hidden), pointer<T>(y), y.stride(0), pointer<float>(weight),
-                                          static_cast<float>(eps), hidden.size(0), hidden.size(1), pointer<float>(sum),
-                                          pointer<T>(out), out.stride(0), pointer<float>(rstd), stream);
-    });
-    if (done) return sum;
-  }
-  const at::Tensor sum = add_residual(hidden, y);
+  at::Tensor sum;
+  const bool done = on_cuda(out, [&](auto tag, auto stream) {
+    using T = Element<decltype(tag)>;
+    sum = at::empty_like(hidden);
+    kernels::cuda::add_rms_norm_forward(pointer<float>(hidden), pointer<T>(y), y.stride(0), pointer<float>(weight),
+                                        static_cast<float>(eps), hidden.size(0), hidden.size(1), pointer<float>(sum),
+                                        pointer<T>(out), out.stride(0), pointer<float>(rstd), stream);
+  });
+  if (done) return sum;
+  sum = add_residual(hidden, y);
   rms_norm_forward(sum, weight, eps, out, rstd);
   return sum;
 }

@@ -36,7 +36,6 @@ kernels::cuda::AttentionPrefixes prefixes_of(const AttentionPlan::Flash& plan) {
   out.count = static_cast<int>(plan.prefix_offsets.size(0)) - 1;
   out.longest = static_cast<int>(plan.longest_prefix);
   out.total = static_cast<int>(plan.prefix_rows.size(0));
-  out.most_sharing = static_cast<int>(plan.most_sharing);
   return out;
 }
 

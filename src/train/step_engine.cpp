@@ -28,13 +28,20 @@ StepEngine::StepEngine(model::Llama& llama, model::Lora& lora, const TrainConfig
   dropout_.seed = static_cast<uint64_t>(config.seed);
   const auto device = llama.device();
   if (!device.is_cpu()) dropout_.step_on_device = at::zeros({1}, at::TensorOptions().dtype(at::kLong).device(device));
-  pads_ = config.cuda_graphs && ops::can_record(device) &&
-          ops::flash_serves(device, llama.compute_type(), llama.attention_shape());
-  records_ = pads_;
+  records_ = config.cuda_graphs && ops::flash_serves(device, llama.compute_type(), llama.attention_shape());
   if (!records_) return;
   pool_ = std::make_unique<ops::GraphPool>();
   llama.reserve_positions(config.max_seq_len);
   rope_ = llama.rope();
+}
+
+/// All batches are padded alike, so that recorded or not gives the same numbers.
+PreparedStep::MicroBatch StepEngine::prepare(data::PackedBatch rows) const {
+  PreparedStep::MicroBatch out{std::move(rows), {}};
+  if (!records_) return out;
+  out.size = data::padded_size(data::size_of(out.rows));
+  data::pad(out.rows, out.size);
+  return out;
 }
 
 void StepEngine::run(const PreparedStep& step, double learning_rate) {
@@ -48,14 +55,11 @@ void StepEngine::run(const PreparedStep& step, double learning_rate) {
 }
 
 /// The first batch of a size runs as it comes, which also has every library make what it makes on first use; the second
-/// is recorded. All are padded alike, so that recorded or not gives the same numbers.
-void StepEngine::pass(const data::PackedBatch& batch) {
-  if (!pads_) return compute(model::to_device(batch, llama_.device()));
-  data::PackedBatch padded = batch;
-  const data::BatchSize size = data::padded_size(data::size_of(batch));
-  data::pad(padded, size);
-  auto& recurring = passes_.try_emplace(size, size, llama_.device()).first->second;
-  recurring.batch.upload(padded);
+/// is recorded.
+void StepEngine::pass(const PreparedStep::MicroBatch& micro) {
+  if (!records_) return compute(model::to_device(micro.rows, llama_.device()));
+  auto& recurring = passes_.try_emplace(micro.size, micro.size, llama_.device()).first->second;
+  recurring.batch.upload(micro.rows);
   if (!recurring.graph && ++recurring.seen > 1 && graphs_ < kMostGraphs) {
     recurring.graph = std::make_unique<ops::Graph>(*pool_, [&] { compute(recurring.batch.batch()); });
     ++graphs_;

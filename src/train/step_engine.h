@@ -18,9 +18,13 @@ namespace slmi::train {
 
 /// A step's rows on their way to the device.
 struct PreparedStep {
-  int64_t step = -1;  // from 0
-  int64_t rows = 0, tokens = 0, targets = 0;
-  std::vector<data::PackedBatch> micro_batches;
+  struct MicroBatch {
+    data::PackedBatch rows;
+    data::BatchSize size;  // that it was padded to; left empty where nothing is padded
+  };
+  int64_t step = -1;                          // from 0
+  int64_t rows = 0, tokens = 0, targets = 0;  // without padding
+  std::vector<MicroBatch> micro_batches;
 };
 
 class StepEngine {
@@ -34,6 +38,8 @@ class StepEngine {
   StepEngine(model::Llama& llama, model::Lora& lora, const TrainConfig& config, const ops::AdamWOptions& adamw,
              const at::Tensor& m, const at::Tensor& v);
 
+  /// Pads a micro-batch where the device wants it; needs nothing of the device, which may be busy meanwhile.
+  PreparedStep::MicroBatch prepare(data::PackedBatch rows) const;
   /// Puts forward and backward of all micro-batches, and the update, on the device. `learning_rate` is the step's.
   void run(const PreparedStep& step, double learning_rate);
   /// Waits for the step and gives its sums.
@@ -48,7 +54,7 @@ class StepEngine {
     std::unique_ptr<ops::Graph> graph;
   };
 
-  void pass(const data::PackedBatch& batch);
+  void pass(const PreparedStep::MicroBatch& micro);
   void compute(const model::DeviceBatch& batch);
   void update();
 
@@ -60,7 +66,7 @@ class StepEngine {
   ops::StepNumbers numbers_;
   ops::DropoutContext dropout_;
   at::Tensor sums_;  // f64 [2]: loss, gradient norm
-  bool pads_ = false, records_ = false;
+  bool records_ = false;
   int64_t graphs_ = 0, updates_ = 0;
   ops::RopeTable rope_;  // what recorded passes read
   std::unique_ptr<ops::GraphPool> pool_;

@@ -119,8 +119,9 @@ PreparedStep Run::prepare(int64_t step) const {
   out.rows = static_cast<int64_t>(rows.size());
   out.targets = data::count_targets(rows_, rows);
   for (const auto& micro : data::cut_into_micro_batches(rows_, rows, {config_.micro_tokens, sharing, 1})) {
-    out.micro_batches.push_back(data::pack(rows_, micro, sharing));
-    out.tokens += out.micro_batches.back().num_tokens();
+    data::PackedBatch packed = data::pack(rows_, micro, sharing);
+    out.tokens += packed.num_tokens();
+    out.micro_batches.push_back(engine_.prepare(std::move(packed)));
   }
   return out;
 }

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <numeric>
 #include <set>
 
@@ -75,6 +76,8 @@ TEST(Padding, KeepsWhatWasThereAndAddsOnlyWhatNobodySees) {
       EXPECT_TRUE(starts_with(padded.prefix_of_segment, batch.prefix_of_segment));
       EXPECT_TRUE(starts_with(padded.target_ids, batch.target_ids));
       EXPECT_EQ(padded.segment_offsets.back(), padded.num_tokens());
+      EXPECT_EQ(*std::max_element(padded.positions.begin(), padded.positions.end()),
+                *std::max_element(batch.positions.begin(), batch.positions.end()));
       for (auto s = static_cast<size_t>(batch.num_segments()); s < padded.prefix_of_segment.size(); ++s)
         EXPECT_TRUE(padded.prefix_of_segment[s] < 0 || padded.prefix_of_segment[s] >= batch.num_segments());
       for (size_t t = batch.target_ids.size(); t < padded.target_ids.size(); ++t) EXPECT_EQ(padded.target_ids[t], -1);

@@ -7,7 +7,8 @@ namespace slmi::ops {
 
 enum class CrossEntropyMode { LossOnly, LossAndGradient };
 
-/// loss f32 [P]: -log softmax(logits)[target]. logits [P, V] in the compute type, row-contiguous; targets i32 [P].
+/// loss f32 [P]: -log softmax(logits)[target]. logits [P, V] in the compute type, row-contiguous; targets i32 [P],
+/// on a GPU also -1: loss and gradient 0.
 /// With LossAndGradient logits become (softmax - onehot), to be scaled by the caller through the following product.
 void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, CrossEntropyMode mode, const at::Tensor& loss);
 

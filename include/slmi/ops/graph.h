@@ -38,7 +38,4 @@ class Graph {
   std::unique_ptr<State> state_;
 };
 
-/// Whether work on this device can be recorded; never in a program that was not compiled for GPUs.
-bool can_record(at::Device device);
-
 }  // namespace slmi::ops

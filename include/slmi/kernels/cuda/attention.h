@@ -29,9 +29,8 @@ struct AttentionPrefixes {
   const int64_t* sharing_rows = nullptr;     // rows that see a prefix, prefix by prefix
   const int32_t* sharing_offsets = nullptr;  // [count + 1]
   int count = 0;
-  int longest = 0;       // tokens; no prefix has more
-  int total = 0;         // tokens of all prefixes
-  int most_sharing = 0;  // rows behind one prefix; none has more
+  int longest = 0;  // tokens; no prefix has more
+  int total = 0;    // tokens of all prefixes
 };
 
 /// Whether the kernels below take this on a card of this compute capability: tensor cores, a head width of 64 or 128,
@@ -60,23 +59,23 @@ void attention_forward(const AttentionInput<T>& in, const AttentionShape& shape,
 /// f32 values that attention_backward needs.
 int64_t attention_backward_scratch(int64_t rows, const AttentionShape& shape, const AttentionPrefixes& prefixes);
 
-// The gradients of the same; dq, dk and dv are written.
-//
-// Shapes    d_out, out T [rows, H * E]; dq like q, dk and dv like k (d_kv_stride).
-// Numerics  sums in f32 in an order that depends on the sizes alone: equal bits in every run. The gradient of a prefix
-//           is rounded twice: its own tokens' part, and with it that of the rows behind it.
 template <class T>
 struct AttentionGradient {
-  const T* d_out = nullptr;
+  const T* d_out = nullptr;  // [rows, H * E]
   int64_t d_out_stride = 0;
-  const T* out = nullptr;
+  const T* out = nullptr;  // as the forward pass wrote it, and lse
   int64_t out_stride = 0;
   const float* lse = nullptr;
-  T* dq = nullptr;
+  T* dq = nullptr;  // like q
   int64_t dq_stride = 0;
-  T *dk = nullptr, *dv = nullptr;
+  T *dk = nullptr, *dv = nullptr;  // like k
   int64_t d_kv_stride = 0;
 };
+
+// The gradients of the same; dq, dk and dv are written.
+//
+// Numerics  sums in f32 in an order that depends on the sizes alone: equal bits in every run. The gradient of a prefix
+//           is rounded twice: its own tokens' part, and with it that of the rows behind it.
 template <class T>
 void attention_backward(const AttentionInput<T>& in, const AttentionGradient<T>& gradient, int64_t rows,
                         const AttentionShape& shape, const AttentionSegments& segments,
