@@ -6,14 +6,11 @@
 namespace slmi::kernels::cpu {
 namespace {
 
-class GemmTest : public ::testing::TestWithParam<bool> {
+class GemmTest : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
-    use_.bf16 = GetParam();
-    if (GetParam()) {
-      use_.level = SimdLevel::Avx512;
-      if (!detect_simd().bf16) GTEST_SKIP() << "this CPU has no AVX512_BF16";
-    }
+    use_ = parse_simd(GetParam());
+    if (!simd_supports(detect_simd(), use_)) GTEST_SKIP() << "this CPU has no " << GetParam();
   }
 
   void check(int64_t m, int64_t n, int64_t k, int64_t tail_k) {
@@ -51,10 +48,11 @@ class GemmTest : public ::testing::TestWithParam<bool> {
 };
 
 TEST_P(GemmTest, EqualsF64) {
-  for (const int64_t m : {1, 2, 3, 5, 7, 11, 12, 13, 24, 29, 37})
+  for (const int64_t m : {1, 2, 3, 5, 7, 11, 12, 13, 16, 17, 24, 29, 32, 37})
     for (const int64_t n : {1, 16, 31, 32, 33, 70})
-      for (const int64_t k : {2, 16, 34}) check(m, n, k, 0);
-  for (const int64_t m : {1, 12, 31}) check(m, 48, 32, 16);
+      for (const int64_t k : {2, 16, 34, 64}) check(m, n, k, 0);
+  for (const int64_t m : {1, 12, 31, 33}) check(m, 48, 32, 16);
+  check(45, 40, 70, 34);
   check(300, 40, 1200, 32);  // more rows than one block of them
 }
 
@@ -74,8 +72,11 @@ TEST_P(GemmTest, PartOfAPackedMatrixChangesInPlace) {
   EXPECT_EQ(std::memcmp(packed.data(), want.data(), packed.size() * sizeof(Bf16)), 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Paths, GemmTest, ::testing::Bool(),
-                         [](const auto& info) { return info.param ? "Avx512Bf16" : "Scalar"; });
+std::string path_name(const ::testing::TestParamInfo<const char*>& info) {
+  return std::vector<std::string>{"Scalar", "Avx512Bf16", "Amx"}.at(info.index);
+}
+
+INSTANTIATE_TEST_SUITE_P(Paths, GemmTest, ::testing::Values("scalar", "avx512+bf16", "avx512+bf16+amx"), path_name);
 
 }  // namespace
 }  // namespace slmi::kernels::cpu

@@ -64,7 +64,8 @@ TEST(WeightFormat, RowBytes) {
 }
 
 TEST(Simd, NamesParseBack) {
-  for (const char* text : {"scalar", "avx2", "avx2+vnni", "avx512", "avx512+vnni", "avx512+vnni+bf16+vbmi"}) {
+  for (const char* text :
+       {"scalar", "avx2", "avx2+vnni", "avx512", "avx512+vnni", "avx512+vnni+bf16+vbmi", "avx512+bf16+amx"}) {
     EXPECT_EQ(name(parse_simd(text)), text);
   }
   EXPECT_EQ(name(parse_simd("avx512+vbmi+vnni")), "avx512+vnni+vbmi");

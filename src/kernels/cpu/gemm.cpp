@@ -1,9 +1,10 @@
-// Packing, the scalar reference of the packed product, and the choice between the two.
+// Packing, the scalar reference of the packed product, and the choice of a kernel.
 #include "slmi/kernels/cpu/gemm.h"
 
 #include <algorithm>
 #include <cstring>
 
+#include "gemm_amx.h"
 #include "gemm_bf16.h"
 #include "scalar.h"
 
@@ -57,6 +58,7 @@ void gemm_pack(const Bf16* b, int64_t k_stride, int64_t n_stride, const GemmBloc
 
 void gemm(const GemmRows& rows, const Bf16* packed, int64_t n, Bf16* y, int64_t y_stride, int64_t begin, int64_t end,
           int64_t panel_begin, int64_t panel_end, const Simd& use) {
+  if (use.amx) return detail::gemm_amx(rows, packed, n, y, y_stride, begin, end, panel_begin, panel_end);
   if (use.bf16) return detail::gemm_bf16(rows, packed, n, y, y_stride, begin, end, panel_begin, panel_end);
   gemm_scalar(rows, packed, n, y, y_stride, begin, end, panel_begin, panel_end);
 }

@@ -2,6 +2,8 @@
 #include "slmi/kernels/cpu/simd.h"
 
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <cstdlib>
@@ -33,7 +35,13 @@ uint64_t saved_states() {
   return (static_cast<uint64_t>(high) << 32) | low;
 }
 
-constexpr std::string_view kExpected = "scalar, avx2 or avx512, with +vnni, +bf16, +vbmi as the level has them";
+/// Linux saves a process's tiles only after it has asked for them (Documentation/arch/x86/xstate.rst).
+bool tiles_allowed() {
+  constexpr long kArchReqXcompPerm = 0x1023, kXtiledata = 18;
+  return syscall(SYS_arch_prctl, kArchReqXcompPerm, kXtiledata) == 0;
+}
+
+constexpr std::string_view kExpected = "scalar, avx2 or avx512, with +vnni, +bf16, +vbmi, +amx as the level has them";
 
 }  // namespace
 
@@ -59,6 +67,8 @@ Simd detect_simd() {
   out.vnni = bit(extended.c, 11);
   out.bf16 = bit(extended1.a, 5);
   out.vbmi = bit(extended.c, 1);
+  const bool tiles = (states & 0x60000) == 0x60000 && bit(extended.d, 24) && bit(extended.d, 22);
+  out.amx = out.bf16 && tiles && tiles_allowed();
   return out;
 }
 
@@ -90,11 +100,15 @@ Simd parse_simd(std::string_view text) {
       out.bf16 = true;
     } else if (flag == "vbmi" && wide) {
       out.vbmi = true;
+    } else if (flag == "amx" && wide) {
+      out.amx = true;
     } else {
       fail(ErrorKind::Usage, "SIMD set '{}': '+{}' is not a flag of level {}; expected {}", whole, flag, level,
            kExpected);
     }
   }
+  require(out.bf16 || !out.amx, ErrorKind::Usage, "SIMD set '{}': '+amx' goes with '+bf16'; expected {}", whole,
+          kExpected);
   return out;
 }
 
@@ -102,7 +116,8 @@ bool simd_supports(const Simd& have, const Simd& wanted) {
   if (wanted.level > have.level) return false;
   // AVX-VNNI on a CPU with AVX-512 is a cpuid bit of its own.
   const bool vnni = wanted.level == have.level ? have.vnni : bit(cpuid(7, 1).a, 4);
-  return (!wanted.vnni || vnni) && (!wanted.bf16 || have.bf16) && (!wanted.vbmi || have.vbmi);
+  return (!wanted.vnni || vnni) && (!wanted.bf16 || have.bf16) && (!wanted.vbmi || have.vbmi) &&
+         (!wanted.amx || have.amx);
 }
 
 const Simd& simd() {
@@ -123,6 +138,7 @@ std::string name(const Simd& simd) {
   if (simd.vnni) out += "+vnni";
   if (simd.bf16) out += "+bf16";
   if (simd.vbmi) out += "+vbmi";
+  if (simd.amx) out += "+amx";
   return out;
 }
 
