@@ -66,11 +66,16 @@ def answer_of(row):
     return {"intent": row["intent"], "slots": row["slots"]}
 
 
+def target_of(row):
+    """What the model is to write: the label alone where a row has no slots."""
+    return json.dumps(answer_of(row), ensure_ascii=False) if "slots" in row else row["intent"]
+
+
 def encode(tokenizer, rows):
-    """(ids, first target) of each snips row."""
+    """(ids, first target) of each intent row."""
     out = []
     for row in rows:
-        target = json.dumps(answer_of(row), ensure_ascii=False) + "<|im_end|>"
+        target = target_of(row) + "<|im_end|>"
         prompt = tokenizer(prompt_of(row["text"]), add_special_tokens=False)["input_ids"]
         out.append((prompt + tokenizer(target, add_special_tokens=False)["input_ids"], len(prompt)))
     return out
