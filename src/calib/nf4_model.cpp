@@ -8,17 +8,19 @@
 #include "slmi/formats/hf_directory.h"
 #include "slmi/formats/nf4_checkpoint.h"
 #include "slmi/model/model_directory.h"
+#include "slmi/ops/nf4_tensors.h"
 
 namespace slmi::calib {
 namespace {
 
 namespace fs = std::filesystem;
 
-quant::Nf4Matrix quantized(const at::Tensor& weight, const std::string& name, quant::Nf4Scales scales) {
+quant::Nf4Matrix quantized(const at::Tensor& weight, const std::string& name, const Nf4ModelOptions& options) {
   const at::Tensor values = weight.contiguous();
   try {
+    if (!options.device.is_cpu()) return ops::to_matrix(ops::nf4_quantize(values.to(options.device), options.scales));
     return quant::nf4_quantize({values.const_data_ptr<float>(), static_cast<size_t>(values.numel())}, values.size(0),
-                               values.size(1), {scales, {}});
+                               values.size(1), {options.scales, {}});
   } catch (const Error& e) {
     throw Error(e.kind(), fmt::format("{}: {}", name, e.what()));
   }
@@ -43,7 +45,7 @@ Nf4ModelResult write_nf4_model(const model::ModelFiles& files, const WeightSourc
       tensors.push_back(number_tensor(name, shape, formats::Dtype::BF16, *files.checkpoint, weights));
       continue;
     }
-    const auto& matrix = matrices.emplace_back(quantized(weights(name), name, options.scales));
+    const auto& matrix = matrices.emplace_back(quantized(weights(name), name, options));
     const std::string module = name.substr(0, name.size() - std::string_view(".weight").size());
     for (auto& tensor : formats::nf4_tensors(module, matrix, "bfloat16")) tensors.push_back(std::move(tensor));
     if (options.progress) options.progress(++result.matrices, total);

@@ -14,6 +14,7 @@ void run_quantize_nf4(const QuantizeConfig& config, Runtime& rt) {
   StageProgress stages(rt, fmt::format("{} is as it was: run the same command again", config.out));
   calib::Nf4ModelOptions options;
   options.scales = twice ? quant::Nf4Scales::Double : quant::Nf4Scales::Plain;
+  options.device = source.open.load.device;
   options.max_shard_bytes = static_cast<uint64_t>(config.gptq_flags.max_shard_gb * 1e9);
   options.tokenizer = config.model.tokenizer;
   options.progress = [&](int64_t done, int64_t total) { stages.update("nf4", "matrices", done, total); };

@@ -37,6 +37,11 @@ WeightFormat held_format(WeightFormat format, const LoadOptions& options) {
   return blocks && !options.device.is_cpu() ? ops::weight_format(options.policy.compute) : format;
 }
 
+/// A GPU takes numbers as they are stored and makes NF4 of them itself: start-up does not wait for the host's cores.
+bool quantized_there(WeightFormat stored, WeightFormat wanted, at::Device device) {
+  return wanted == WeightFormat::NF4 && !quant::is_quantized(stored) && !device.is_cpu();
+}
+
 class Loader {
  public:
   Loader(const formats::Checkpoint& checkpoint, const LoadOptions& options)
@@ -48,7 +53,9 @@ class Loader {
             checkpoint_.path().string(), name, m.n(), m.k(), n, k);
     const auto wanted = embedding ? embedding_format(options_.base_format, m.format())
                                   : target_format(options_.base_format, m.format());
-    return m.converted_to(held_format(wanted, options_)).to(options_.device);
+    const auto format = held_format(wanted, options_);
+    if (quantized_there(m.format(), format, options_.device)) return m.to(options_.device).converted_to(format);
+    return m.converted_to(format).to(options_.device);
   }
 
   at::Tensor vector(const std::string& name, int64_t n) const {

@@ -7,11 +7,9 @@
 
 #include <cstring>
 
-#include "cuda_types.h"
+#include "cpu_types.h"
 #include "slmi/base/error.h"
 #include "slmi/kernels/cpu/dequantize.h"
-#include "slmi/kernels/cuda/nf4.h"
-#include "slmi/kernels/nf4_codebook.h"
 #include "slmi/quant/gguf_codec.h"
 #include "slmi/quant/gptq_packing.h"
 
@@ -93,14 +91,20 @@ PackedMatrix PackedMatrix::from_gptq(const std::string& name, std::shared_ptr<co
 
 PackedMatrix PackedMatrix::converted_to(WeightFormat format) const {
   if (format == format_) return *this;
-  require(device_.is_cpu(), ErrorKind::Internal, "{}: conversion runs on the CPU", name_);
-  const at::Tensor values = at::empty({n_, k_}, at::kFloat);
-  dequantize_into(values);
   PackedMatrix m;
   m.name_ = name_;
   m.format_ = format;
   m.n_ = n_;
   m.k_ = k_;
+  m.device_ = device_;
+  if (!device_.is_cpu()) {
+    require(format == WeightFormat::NF4 && dense_.defined(), ErrorKind::Internal,
+            "{}: a GPU makes NF4 of 16- and 32-bit numbers; other conversions run on the CPU", name_);
+    m.planes_ = nf4_quantize(dense_, quant::Nf4Scales::Double);
+    return m;
+  }
+  const at::Tensor values = at::empty({n_, k_}, at::kFloat);
+  dequantize_into(values);
   const std::span<const float> span(values.data_ptr<float>(), static_cast<size_t>(values.numel()));
   if (format == WeightFormat::NF4) {
     m.nf4_ = std::make_shared<const quant::Nf4Matrix>(quant::nf4_quantize(span, n_, k_));
@@ -123,22 +127,8 @@ PackedMatrix PackedMatrix::to(at::Device device) const {
   m.stored_.reset();
   m.nf4_.reset();
   m.device_ = device;
-  const auto upload = [&](const auto& values, at::ScalarType type) {
-    return at::from_blob(const_cast<void*>(static_cast<const void*>(values.data())),
-                         {static_cast<int64_t>(values.size())}, type)
-        .to(device);
-  };
   if (format_ == WeightFormat::NF4) {
-    m.planes_.codes = upload(nf4_->codes, at::kByte);
-    m.planes_.codebook = upload(kernels::kNf4Code, at::kFloat);
-    m.planes_.offset = nf4_->offset;
-    if (nf4_->doubly_quantized()) {
-      m.planes_.absmax_codes = upload(nf4_->absmax_codes, at::kByte);
-      m.planes_.absmax2 = upload(nf4_->absmax2, at::kFloat);
-      m.planes_.map = upload(kernels::dynamic_map(), at::kFloat);
-    } else {
-      m.planes_.absmax = upload(nf4_->absmax, at::kFloat);
-    }
+    m.planes_ = to_tensors(*nf4_, device);
     return m;
   }
   if (format_ == WeightFormat::GPTQ) {
@@ -154,10 +144,7 @@ PackedMatrix PackedMatrix::to(at::Device device) const {
 
 uint64_t PackedMatrix::bytes() const {
   if (nf4_) return static_cast<uint64_t>(nf4_->bytes());
-  if (planes_.codes.defined())
-    return planes_.codes.nbytes() + (planes_.absmax.defined()
-                                         ? planes_.absmax.nbytes()
-                                         : planes_.absmax_codes.nbytes() + planes_.absmax2.nbytes());
+  if (planes_.defined()) return planes_.bytes();
   if (gptq_.defined()) return gptq_.bytes();
   return stored_ ? stored_->stored_bytes() : static_cast<uint64_t>(quant::matrix_bytes(format_, n_, k_));
 }
@@ -173,7 +160,8 @@ void PackedMatrix::page_out() const {
 
 void PackedMatrix::dequantize_into(const at::Tensor& out) const {
   if (!device_.is_cpu()) {
-    if (!dequantize_nf4_cuda(out)) out.copy_(dequantize_cuda());
+    if (planes_.defined()) return nf4_dequantize_into(planes_, out);
+    out.copy_(dequantize_cuda());
   } else if (out.scalar_type() == at::kFloat || out.scalar_type() == at::kBFloat16) {
     dequantize_rows_into(out, 0);
   } else {
@@ -200,41 +188,12 @@ void PackedMatrix::dequantize_rows_into(const at::Tensor& out, int64_t first_row
   });
 }
 
-/// Through our kernel; false where there is none for the format.
-bool PackedMatrix::dequantize_nf4_cuda(const at::Tensor& out) const {
-  const auto& p = planes_;
-  if (!p.codes.defined()) return false;
-  return on_cuda(out, [&](auto tag, auto stream) {
-    using T = Element<decltype(tag)>;
-    kernels::Nf4View view = {pointer<uint8_t>(p.codes),    nullptr, nullptr, nullptr,
-                             static_cast<float>(p.offset), n_,      k_};
-    const float* map = nullptr;
-    if (p.absmax.defined()) {
-      view.absmax = pointer<float>(p.absmax);
-    } else {
-      view.absmax_codes = pointer<uint8_t>(p.absmax_codes);
-      view.absmax2 = pointer<float>(p.absmax2);
-      map = pointer<float>(p.map);
-    }
-    kernels::cuda::nf4_dequantize(view, map, pointer<T>(out), out.stride(0), stream);
-  });
-}
-
 at::Tensor PackedMatrix::dequantize_cuda() const {
   if (dense_.defined()) return dense_;
   if (gptq_.defined()) return dequantize(gptq_);
-  constexpr int64_t kBlock = 64, kNested = 256;  // weights a scale, scales a second-level scale
-  const auto& p = planes_;
-  const at::Tensor high = at::bitwise_right_shift(p.codes, 4).to(at::kInt),
-                   low = at::bitwise_and(p.codes, 15).to(at::kInt);
-  const at::Tensor index = at::stack({high, low}, 1).reshape(-1);
-  const at::Tensor codes = p.codebook.index_select(0, index);
-  at::Tensor absmax = p.absmax;
-  if (!absmax.defined()) {
-    const at::Tensor outer = p.absmax2.repeat_interleave(kNested).narrow(0, 0, p.absmax_codes.size(0));
-    absmax = p.map.index_select(0, p.absmax_codes.to(at::kInt)) * outer + p.offset;
-  }
-  return (codes.view({-1, kBlock}) * absmax.unsqueeze(1)).view({n_, k_});
+  const at::Tensor values = at::empty({n_, k_}, at::TensorOptions().dtype(at::kFloat).device(device_));
+  nf4_dequantize_into(planes_, values);
+  return values;
 }
 
 at::Tensor PackedMatrix::rows(const at::Tensor& ids) const {

@@ -13,7 +13,8 @@
 namespace slmi::quant {
 
 using kernels::kNf4Block;
-using kernels::kNf4Code;
+using kernels::kNf4GridPoints;
+using kernels::kNf4LeastAbsmax;
 using kernels::kNf4NestedBlock;
 
 namespace {
@@ -29,21 +30,12 @@ int64_t checked_values(int64_t n, int64_t k, std::string_view what) {
   return values;
 }
 
-/// Midpoints of neighbouring codes: a value above the midpoint takes the upper code, a tie the lower.
-constexpr std::array<float, 15> kBorders = [] {
-  std::array<float, 15> out{};
-  for (size_t i = 0; i < out.size(); ++i) out[i] = (kNf4Code[i] + kNf4Code[i + 1]) / 2.0f;
-  return out;
-}();
-
 uint8_t nearest_code(float scaled) {
   int code = 0;
-  for (const float border : kBorders) code += scaled > border ? 1 : 0;  // no branch: the compiler makes vectors of it
+  for (const float border : kernels::kNf4Borders)
+    code += scaled > border ? 1 : 0;  // no branch: the compiler makes vectors of it
   return static_cast<uint8_t>(code);
 }
-
-/// Smallest absmax that is divided by; below it a block counts as zero (bitsandbytes clamps there).
-constexpr float kLeastAbsmax = 1e-38f;
 
 /// Largest magnitude; infinite or NaN if any value is. Compared as integers: f32 magnitudes are ordered like their
 /// bits, NaN above all, and the loop becomes vectors.
@@ -55,7 +47,7 @@ float block_absmax(std::span<const float> block) {
 
 /// A full block. The stored absmax stays as it is, zero or tiny; only the divisor is bounded.
 float quantize_full_block(std::span<const float> block, float absmax, uint8_t* codes) {
-  const float reciprocal = 1.0f / std::max(absmax, kLeastAbsmax);
+  const float reciprocal = 1.0f / std::max(absmax, kNf4LeastAbsmax);
   std::array<uint8_t, kNf4Block> q;
   for (size_t i = 0; i < q.size(); ++i) q[i] = nearest_code(std::clamp(block[i] * reciprocal, -1.0f, 1.0f));
   for (size_t i = 0; i < q.size(); i += 2) codes[i / 2] = static_cast<uint8_t>((q[i] << 4) | q[i + 1]);
@@ -65,7 +57,7 @@ float quantize_full_block(std::span<const float> block, float absmax, uint8_t* c
 /// The short last block: here bitsandbytes divides, and bounds the stored absmax too. An odd last value is paired with
 /// a zero.
 float quantize_short_block(std::span<const float> block, float largest, uint8_t* codes) {
-  const float absmax = std::max(largest, kLeastAbsmax);
+  const float absmax = std::max(largest, kNf4LeastAbsmax);
   for (size_t i = 0; i < block.size(); i += 2) {
     const uint8_t high = nearest_code(std::clamp(block[i] / absmax, -1.0f, 1.0f));
     const uint8_t low =
@@ -84,14 +76,12 @@ float quantize_short_block(std::span<const float> block, float largest, uint8_t*
 
 /// Second-level codes of scaled values: bitsandbytes rounds to a grid of 65,536 points over [-1, 1] first and takes the
 /// nearest entry of the map (a tie goes down) to the grid point, so tiny values are coarser than the map allows.
-constexpr int kGridPoints = 65536;
-
 std::vector<uint8_t> make_grid_codes() {
   const std::array<float, 256>& map = kernels::dynamic_map();
-  std::vector<uint8_t> codes(kGridPoints);
+  std::vector<uint8_t> codes(kNf4GridPoints);
   size_t code = 0;
-  for (int i = 0; i < kGridPoints; ++i) {
-    const float value = -1.0f + (2.0f * static_cast<float>(i)) / static_cast<float>(kGridPoints - 1);
+  for (int i = 0; i < kNf4GridPoints; ++i) {
+    const float value = -1.0f + (2.0f * static_cast<float>(i)) / static_cast<float>(kNf4GridPoints - 1);
     while (code + 1 < map.size() && 0.5f * (map[code] + map[code + 1]) < value) ++code;
     codes[static_cast<size_t>(i)] = static_cast<uint8_t>(code);
   }
@@ -101,7 +91,7 @@ std::vector<uint8_t> make_grid_codes() {
 uint8_t nearest_scale_code(float scaled) {
   static const std::vector<uint8_t> codes = make_grid_codes();
   const float bounded = std::clamp(scaled, -1.0f, 1.0f);
-  const float at = (bounded + 1.0f) * 0.5f * static_cast<float>(kGridPoints - 1) + 0.5f;
+  const float at = (bounded + 1.0f) * 0.5f * static_cast<float>(kNf4GridPoints - 1) + 0.5f;
   return codes[static_cast<size_t>(at)];
 }
 

@@ -3,10 +3,12 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "slmi/base/error.h"
 #include "slmi/ops/attention.h"
 #include "slmi/ops/cross_entropy.h"
 #include "slmi/ops/dropout.h"
 #include "slmi/ops/linear_group.h"
+#include "slmi/ops/nf4_tensors.h"
 #include "slmi/ops/norm.h"
 #include "slmi/ops/optimizer.h"
 #include "slmi/ops/rope.h"
@@ -266,6 +268,57 @@ TEST_F(Gpu, Nf4Matrices) {
   on_cpu.to(at::kCUDA).dequantize_into(got);
   EXPECT_TRUE(at::equal(got.cpu(), want));
 }
+
+class GpuNf4 : public Gpu, public ::testing::WithParamInterface<at::ScalarType> {};
+
+TEST_P(GpuNf4, MatricesAreQuantizedThereToTheCpusBits) {
+  // Whole blocks and a short one; scales of more than one second-level block.
+  for (const auto& [n, k] : std::vector<std::pair<int64_t, int64_t>>{{33, 192}, {33, 200}, {130, 1024}}) {
+    const at::Tensor w = at::randn({n, k}).to(GetParam()), exact = w.to(at::kFloat);
+    const std::span<const float> span(exact.const_data_ptr<float>(), static_cast<size_t>(exact.numel()));
+    for (const auto scales : {quant::Nf4Scales::Plain, quant::Nf4Scales::Double}) {
+      const auto want = quant::nf4_quantize(span, n, k, {scales, std::nullopt});
+      const auto tensors = nf4_quantize(w.cuda(), scales);
+      const auto got = to_matrix(tensors);
+      EXPECT_EQ(got.n, n);
+      EXPECT_EQ(got.k, k);
+      EXPECT_EQ(got.codes, want.codes);
+      EXPECT_EQ(got.absmax, want.absmax);
+      EXPECT_EQ(got.absmax_codes, want.absmax_codes);
+      EXPECT_EQ(got.absmax2, want.absmax2);
+      EXPECT_EQ(got.offset, want.offset);
+      EXPECT_EQ(to_matrix(to_tensors(want, at::kCUDA)).codes, want.codes);
+    }
+    const auto format = GetParam() == at::kFloat      ? quant::WeightFormat::F32
+                        : GetParam() == at::kBFloat16 ? quant::WeightFormat::BF16
+                                                      : quant::WeightFormat::F16;
+    const auto stored = PackedMatrix::from_values("w", exact).converted_to(format);
+    const auto there = stored.to(at::kCUDA).converted_to(quant::WeightFormat::NF4);
+    const auto here = stored.converted_to(quant::WeightFormat::NF4);
+    EXPECT_EQ(there.format(), quant::WeightFormat::NF4);
+    EXPECT_TRUE(there.device().is_cuda());
+    const at::Tensor got = at::empty({n, k}, f32_), want = at::empty({n, k});
+    there.dequantize_into(got);
+    here.dequantize_into(want);
+    EXPECT_TRUE(at::equal(got.cpu(), want));
+    EXPECT_TRUE(
+        at::equal(there.rows(at::tensor({3, 0}, f32_.dtype(at::kInt))).cpu(), here.rows(at::tensor({3, 0}, at::kInt))));
+  }
+}
+
+TEST_P(GpuNf4, AValueThatIsNoneIsNamedAsOnTheCpu) {
+  const at::Tensor w = at::randn({8, 128}).to(GetParam());
+  w[5][77] = INFINITY;
+  try {
+    nf4_quantize(w.cuda(), quant::Nf4Scales::Double);
+    FAIL() << "no error";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::Numeric);
+    EXPECT_STREQ(e.what(), "quantizing to NF4: value at row 5, column 77 is inf");
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Types, GpuNf4, ::testing::Values(at::kFloat, at::kBFloat16, at::kHalf),
+                         [](const auto& info) { return std::string(toString(info.param)); });
 
 }  // namespace
 }  // namespace slmi::ops::testing

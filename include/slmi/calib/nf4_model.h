@@ -14,6 +14,7 @@ namespace slmi::calib {
 
 struct Nf4ModelOptions {
   quant::Nf4Scales scales = quant::Nf4Scales::Double;
+  at::Device device = at::kCPU;  // what quantizes: the files are the same
   uint64_t max_shard_bytes = 5'000'000'000;
   std::string tokenizer;                                      // as OpenOptions: "": the base's
   std::function<void(int64_t done, int64_t total)> progress;  // matrices; may be empty

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 namespace slmi::kernels {
@@ -31,6 +32,20 @@ inline constexpr std::array<float, 16> kNf4Code = {
 
 inline constexpr int64_t kNf4Block = 64;         // weights that share one absmax
 inline constexpr int64_t kNf4NestedBlock = 256;  // absmax values that share one second-level absmax
+
+/// Midpoints of neighbouring codes: a value above the midpoint takes the upper code, a tie the lower.
+inline constexpr std::array<float, 15> kNf4Borders = [] {
+  std::array<float, 15> out{};
+  for (size_t i = 0; i < out.size(); ++i) out[i] = (kNf4Code[i] + kNf4Code[i + 1]) / 2.0f;
+  return out;
+}();
+
+/// Smallest absmax that is divided by; below it a block counts as zero (bitsandbytes clamps there).
+inline constexpr float kNf4LeastAbsmax = 1e-38f;
+
+/// Points of the grid over [-1, 1] that scaled second-level values are rounded to before they take a code: point i is
+/// -1 + 2i / (points - 1), in f32.
+inline constexpr int kNf4GridPoints = 65536;
 
 /// The dynamic map, ascending: for i in 0..6 the 2^i midpoints of linspace(0.1, 1, 2^i + 1) times 10^(i-6), both signs,
 /// and 0 and 1. There is no -1. Generated once; bits as bitsandbytes' create_dynamic_map(signed=True).

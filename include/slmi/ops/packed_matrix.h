@@ -6,6 +6,7 @@
 
 #include "slmi/formats/checkpoint.h"
 #include "slmi/ops/gptq_tensors.h"
+#include "slmi/ops/nf4_tensors.h"
 #include "slmi/ops/tensor.h"
 #include "slmi/quant/nf4.h"
 #include "slmi/quant/weight_format.h"
@@ -28,6 +29,7 @@ class PackedMatrix {
   /// Planes that were just made.
   static PackedMatrix from_gptq(const std::string& name, std::shared_ptr<const quant::GptqPlanes> planes);
   /// The same values in another format: NF4 (block 64, double quantization), BF16, F16 or F32; rounds once from f32.
+  /// On a GPU from 16- and 32-bit floats to NF4, with the CPU's bits.
   PackedMatrix converted_to(quant::WeightFormat format) const;
   /// The same matrix on another device; GGUF blocks are refused on a GPU. @throws Error{Usage} naming the flag to use.
   PackedMatrix to(at::Device device) const;
@@ -54,7 +56,6 @@ class PackedMatrix {
   at::Tensor rows(const at::Tensor& ids) const;
 
  private:
-  bool dequantize_nf4_cuda(const at::Tensor& out) const;
   at::Tensor dequantize_cuda() const;
 
   std::string name_;
@@ -64,15 +65,8 @@ class PackedMatrix {
   std::shared_ptr<const formats::StoredTensor> stored_;  // CPU, every format but NF4
   std::shared_ptr<const quant::Nf4Matrix> nf4_;          // CPU, NF4
   at::Tensor dense_;                                     // GPU, 16- and 32-bit floats
-  struct Nf4Planes {
-    at::Tensor codes;                       // u8 [N*K/2]
-    at::Tensor absmax;                      // f32 [blocks]; undefined if doubly quantized, then:
-    at::Tensor absmax_codes, absmax2, map;  // u8 [blocks], f32 [blocks/256], f32 [256]
-    at::Tensor codebook;                    // f32 [16]
-    double offset = 0;
-  };
-  Nf4Planes planes_;  // GPU, NF4
-  GptqTensors gptq_;  // GPU, GPTQ
+  Nf4Tensors planes_;                                    // GPU, NF4
+  GptqTensors gptq_;                                     // GPU, GPTQ
 };
 
 }  // namespace slmi::ops

@@ -1,4 +1,4 @@
-// NF4 to numbers: a thread turns eight codes into eight values.
+// Numbers to NF4 and back: a thread has eight values, their codes are four bytes.
 #include "slmi/kernels/cuda/nf4.h"
 
 #include <algorithm>
@@ -72,7 +72,112 @@ __global__ void one_by_one(const uint8_t* codes, Scales scales, Codebook book, i
       from_f32<T>(__fmul_rn(value_of[code_of(codes[i / 2], i)], scales.of(i / kNf4Block)));
 }
 
+struct Borders {
+  float values[kNf4Borders.size()];
+};
+
+__device__ inline uint32_t nearest_code(float scaled, const Borders& borders) {
+  uint32_t code = 0;
+#pragma unroll
+  for (const float border : borders.values) code += scaled > border ? 1 : 0;
+  return code;
+}
+
+/// Eight threads have a block of 64 values between them. kPacks: all of x is read, and codes written, in packs.
+template <class T, bool kPacks>
+__global__ void quantize(const T* x, int64_t count, Borders borders, uint8_t* codes, float* absmax) {
+  constexpr int kLanes = kNf4Block / kCodes;
+  const int64_t first = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kCodes;
+  const bool packed = kPacks && first + kCodes <= count;
+  float values[kCodes];
+  if (packed) {
+    constexpr int kPack = 16 / sizeof(T);
+#pragma unroll
+    for (int i = 0; i < kCodes; i += kPack) {
+      const auto pack = load<kPack>(x + first + i);
+#pragma unroll
+      for (int j = 0; j < kPack; ++j) values[i + j] = to_f32(pack.values[j]);
+    }
+  } else {  // a zero where there is no value: its code fills the last byte
+#pragma unroll
+    for (int i = 0; i < kCodes; ++i) values[i] = first + i < count ? to_f32(x[first + i]) : 0.0f;
+  }
+  uint32_t bits = 0;  // magnitudes are ordered like their bits, NaN above all
+#pragma unroll
+  for (const float value : values) bits = max(bits, __float_as_uint(value) & 0x7fffffffu);
+  for (int step = kLanes / 2; step > 0; step /= 2) bits = max(bits, __shfl_xor_sync(0xffffffff, bits, step));
+  if (first >= count) return;
+  const float largest = __uint_as_float(bits), bounded = largest < kNf4LeastAbsmax ? kNf4LeastAbsmax : largest;
+  const bool full = (first / kNf4Block + 1) * kNf4Block <= count;
+  if (threadIdx.x % kLanes == 0) absmax[first / kNf4Block] = full ? largest : bounded;
+  const float reciprocal = __frcp_rn(bounded);
+  uint32_t bytes = 0;
+#pragma unroll
+  for (int i = 0; i < kCodes; ++i) {
+    const float scaled = full ? __fmul_rn(values[i], reciprocal) : __fdiv_rn(values[i], bounded);
+    bytes |= nearest_code(scaled, borders) << (8 * (i / 2) + (i % 2 == 0 ? 4 : 0));
+  }
+  uint8_t* to = codes + first / 2;
+  if (packed) {
+    *reinterpret_cast<uint32_t*>(to) = bytes;
+  } else {
+    for (int i = 0; i < kCodes && first + i < count; i += 2) to[i / 2] = static_cast<uint8_t>(bytes >> (4 * i));
+  }
+}
+
+constexpr int kNestedThreads = kNf4NestedBlock;  // one a scale
+constexpr int kMapValues = 256;
+
+__global__ void quantize_scales(const float* absmax, int64_t blocks, float offset, const float* map, uint8_t* codes,
+                                float* absmax2) {
+  __shared__ float borders[kMapValues - 1];
+  __shared__ float of_warp[kNestedThreads / kWarp];
+  const auto t = static_cast<int>(threadIdx.x);
+  if (t < kMapValues - 1) borders[t] = __fmul_rn(0.5f, __fadd_rn(map[t], map[t + 1]));
+  const int64_t b = static_cast<int64_t>(blockIdx.x) * kNestedThreads + t;
+  const float value = b < blocks ? __fsub_rn(absmax[b], offset) : 0.0f;
+  float largest = fabsf(value);
+  for (int step = kWarp / 2; step > 0; step /= 2) largest = fmaxf(largest, __shfl_xor_sync(0xffffffff, largest, step));
+  if (t % kWarp == 0) of_warp[t / kWarp] = largest;
+  __syncthreads();
+  for (const float other : of_warp) largest = fmaxf(largest, other);
+  if (t == 0) absmax2[blockIdx.x] = largest;
+  if (b >= blocks) return;
+  int code = 0;  // where all scales are the offset: codes of zero
+  if (largest > 0.0f) {
+    constexpr float kLastPoint = kNf4GridPoints - 1;
+    const float bounded = fminf(fmaxf(__fmul_rn(value, __frcp_rn(largest)), -1.0f), 1.0f);
+    const auto point =
+        static_cast<int>(__fadd_rn(__fmul_rn(__fmul_rn(__fadd_rn(bounded, 1.0f), 0.5f), kLastPoint), 0.5f));
+    const float rounded = __fadd_rn(-1.0f, __fdiv_rn(2.0f * static_cast<float>(point), kLastPoint));
+#pragma unroll
+    for (int step = kMapValues / 2; step > 0; step /= 2)  // how many borders lie below
+      if (borders[code + step - 1] < rounded) code += step;
+  }
+  codes[b] = static_cast<uint8_t>(code);
+}
+
 }  // namespace
+
+template <class T>
+void nf4_quantize(const T* x, int64_t count, uint8_t* codes, float* absmax, Stream stream) {
+  if (count == 0) return;
+  Borders borders;
+  std::ranges::copy(kNf4Borders, borders.values);
+  const bool whole = packs<T, 16 / sizeof(T)>(x, 0, 0) && packs<uint8_t, 4>(codes, 0, 0);
+  const auto blocks = static_cast<unsigned>(ceil_div(count, kThreads * kCodes));
+  whole ? quantize<T, true><<<blocks, kThreads, 0, stream>>>(x, count, borders, codes, absmax)
+        : quantize<T, false><<<blocks, kThreads, 0, stream>>>(x, count, borders, codes, absmax);
+  check_launch("nf4_quantize");
+}
+
+void nf4_quantize_scales(const float* absmax, int64_t blocks, float offset, const float* map, uint8_t* codes,
+                         float* absmax2, Stream stream) {
+  if (blocks == 0) return;
+  quantize_scales<<<static_cast<unsigned>(ceil_div(blocks, kNestedThreads)), kNestedThreads, 0, stream>>>(
+      absmax, blocks, offset, map, codes, absmax2);
+  check_launch("nf4_quantize_scales");
+}
 
 template <class T>
 void nf4_dequantize(const Nf4View& matrix, const float* map, T* out, int64_t out_stride, Stream stream) {
@@ -94,8 +199,12 @@ void nf4_dequantize(const Nf4View& matrix, const float* map, T* out, int64_t out
   check_launch("nf4_dequantize");
 }
 
-template void nf4_dequantize(const Nf4View&, const float*, float*, int64_t, Stream);
-template void nf4_dequantize(const Nf4View&, const float*, Bf16*, int64_t, Stream);
-template void nf4_dequantize(const Nf4View&, const float*, F16*, int64_t, Stream);
+#define SLMI_FOR(T)                                                        \
+  template void nf4_quantize(const T*, int64_t, uint8_t*, float*, Stream); \
+  template void nf4_dequantize(const Nf4View&, const float*, T*, int64_t, Stream);
+SLMI_FOR(float)
+SLMI_FOR(Bf16)
+SLMI_FOR(F16)
+#undef SLMI_FOR
 
 }  // namespace slmi::kernels::cuda

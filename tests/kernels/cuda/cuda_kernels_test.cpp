@@ -2,6 +2,8 @@
 // real models', with rows that allow packs and rows that do not.
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "device_rows.h"
 #include "slmi/kernels/cpu/adamw.h"
 #include "slmi/kernels/cpu/cross_entropy.h"
@@ -73,6 +75,106 @@ TYPED_TEST(CudaKernels, Nf4EqualsTheCpuBitForBit) {
       ASSERT_TRUE(out.only_rows_written()) << l.width;
       ASSERT_EQ(out.values(), rounded<T>(want)) << l.width;
     }
+  }
+}
+
+/// Row-major values of a matrix, rounded to T.
+template <class T>
+std::vector<T> typed(const std::vector<float>& values) {
+  std::vector<T> out;
+  for (const float x : values) out.push_back(from_float<T>(x));
+  return out;
+}
+template <class T>
+std::vector<float> floats(const std::vector<T>& values) {
+  std::vector<float> out;
+  for (const T x : values) out.push_back(to_float(x));
+  return out;
+}
+
+/// Both levels on the GPU, from and to memory that begins `offset` values beyond a multiple of 256 bytes, between guard
+/// words; equal, bit for bit, to those of the CPU.
+template <class T>
+void expect_quantized_as_on_the_cpu(const std::vector<T>& weight, int64_t offset) {
+  const auto count = static_cast<int64_t>(weight.size());
+  const auto want = quant::nf4_quantize(floats(weight), 1, count, {quant::Nf4Scales::Plain, std::nullopt});
+  const auto nested = quant::nf4_quantize(floats(weight), 1, count);
+  std::vector<T> shifted(static_cast<size_t>(offset));
+  shifted.insert(shifted.end(), weight.begin(), weight.end());
+  const DeviceArray<T> x(shifted);
+  const DeviceArray<float> map(std::vector<float>(dynamic_map().begin(), dynamic_map().end()));
+  const auto blocks = static_cast<int64_t>(want.absmax.size());
+  const auto outer = static_cast<int64_t>(nested.absmax2.size());
+  const GuardedBytes codes(want.codes, offset), scale_codes(nested.absmax_codes, offset);
+  Rows<float> absmax(1, blocks, blocks, offset), absmax2(1, outer, outer, offset);
+  nf4_quantize(x.data() + offset, count, codes.data(), absmax.data(), nullptr);
+  ASSERT_TRUE(codes.as_expected());
+  ASSERT_TRUE(absmax.only_rows_written());
+  ASSERT_TRUE(equal_bits(absmax.values(), want.absmax));
+  nf4_quantize_scales(absmax.data(), blocks, nested.offset, map.data(), scale_codes.data(), absmax2.data(), nullptr);
+  ASSERT_TRUE(scale_codes.as_expected());
+  ASSERT_TRUE(absmax2.only_rows_written());
+  ASSERT_TRUE(equal_bits(absmax2.values(), nested.absmax2));
+}
+
+TYPED_TEST(CudaKernels, Nf4QuantizationEqualsTheCpusBitForBit) {
+  using T = TypeParam;
+  // Values around a block of 64, an eighth of one, and a second-level block of 256 of them; more than one thread block.
+  for (const int64_t count : {1, 7, 8, 9, 63, 64, 65, 127, 128, 2047, 2048, 2049, 255 * 64, 256 * 64, 256 * 64 + 1,
+                              257 * 64, 576 * 1536, 513 * 2048}) {
+    for (const int64_t offset : {0, 1}) {
+      SCOPED_TRACE(testing::Message() << count << " values, " << offset << " beyond an alignment");
+      std::vector<float> weight(static_cast<size_t>(count));
+      Random random(31);
+      // Blocks of other sizes: the scales' codes are spread over the map.
+      for (size_t i = 0; i < weight.size(); ++i)
+        weight[i] = static_cast<float>(0.02 * random.normal() * (1.0 + static_cast<double>(i / 64 % 11)));
+      expect_quantized_as_on_the_cpu(typed<T>(weight), offset);
+    }
+  }
+}
+
+TYPED_TEST(CudaKernels, Nf4QuantizationOfTiesZerosAndExtremes) {
+  using T = TypeParam;
+  std::vector<float> weight;
+  const auto add_block = [&](const std::function<float(int)>& value) {
+    for (int i = 0; i < 64; ++i) weight.push_back(value(i));
+  };
+  add_block([](int) { return 0.0f; });
+  add_block([](int i) { return i % 2 == 0 ? 0.0f : -0.0f; });
+  // Exact midpoints of the codes and their neighbours, absmax 1: what is at a border takes the lower code.
+  add_block([](int i) {
+    const float border = kNf4Borders[static_cast<size_t>(i) / 4 % kNf4Borders.size()];
+    return i % 4 == 0   ? border
+           : i % 4 == 1 ? std::nextafterf(border, -1.0f)
+           : i % 4 == 2 ? std::nextafterf(border, 1.0f)
+                        : -1.0f;
+  });
+  add_block([](int i) { return i == 5 ? -60000.0f : 1e-3f * static_cast<float>(i); });  // one outlier
+  add_block([](int i) { return 6e-8f * static_cast<float>(i % 3 - 1); });               // subnormal in f16
+  add_block([](int i) { return 3e-39f * static_cast<float>(i % 5 - 2); });  // subnormal, below the least divisor
+  add_block([](int) { return 1.0f; });
+  weight.insert(weight.end(), {0.0f, 0.0f, 0.0f});  // a short last block of zeros: its absmax is bounded
+  expect_quantized_as_on_the_cpu(typed<T>(weight), 0);
+  expect_quantized_as_on_the_cpu(typed<T>(std::vector<float>(64, 0.0f)), 0);
+  expect_quantized_as_on_the_cpu(typed<T>(std::vector<float>(300 * 64, 0.25f)), 0);  // every scale is the offset
+}
+
+TYPED_TEST(CudaKernels, Nf4ScalesShowValuesThatAreNone) {
+  using T = TypeParam;
+  for (const float value : {NAN, INFINITY, -INFINITY}) {
+    std::vector<float> weight(3 * 64 + 5, 0.5f);
+    weight[70] = value;
+    weight[193] = value;  // in the short last block too
+    const DeviceArray<T> x(typed<T>(weight));
+    const DeviceArray<uint8_t> codes((weight.size() + 1) / 2);
+    Rows<float> absmax(1, 4, 4);
+    nf4_quantize(x.data(), static_cast<int64_t>(weight.size()), codes.data(), absmax.data(), nullptr);
+    const auto scales = absmax.values();
+    EXPECT_EQ(scales[0], 0.5f);
+    EXPECT_FALSE(std::isfinite(scales[1])) << value;
+    EXPECT_EQ(scales[2], 0.5f);
+    EXPECT_FALSE(std::isfinite(scales[3])) << value;
   }
 }
 

@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <string>
@@ -140,6 +141,47 @@ class Rows {
   int64_t rows_, width_, stride_, offset_;
   DeviceArray<T> device_;
 };
+
+/// Bytes in device memory between guard words, the first `offset` bytes beyond a multiple of 256. Each is the
+/// complement of what is expected there, until it is written.
+class GuardedBytes {
+ public:
+  explicit GuardedBytes(const std::vector<uint8_t>& expected, int64_t offset = 0)
+      : expected_(expected), offset_(kGuard + offset), device_(around(~0)) {}
+  uint8_t* data() const { return device_.data() + offset_; }
+  /// True if what is expected was written, and nothing beside it.
+  ::testing::AssertionResult as_expected() const {
+    const auto host = device_.host(), want = around(0);
+    for (size_t i = 0; i < host.size(); ++i)
+      if (host[i] != want[i])
+        return ::testing::AssertionFailure()
+               << "byte " << static_cast<int64_t>(i) - offset_ << " of " << expected_.size() << ": got " << int{host[i]}
+               << ", want " << int{want[i]};
+    return ::testing::AssertionSuccess();
+  }
+
+ private:
+  static constexpr int64_t kGuard = 256;
+  /// The expected bytes, each bit of `flip` turned over, and the guard words.
+  std::vector<uint8_t> around(int flip) const {
+    std::vector<uint8_t> out(static_cast<size_t>(offset_), 0xa5);
+    for (const uint8_t byte : expected_) out.push_back(static_cast<uint8_t>(byte ^ flip));
+    out.resize(out.size() + kGuard, 0xa5);
+    return out;
+  }
+  std::vector<uint8_t> expected_;
+  int64_t offset_;
+  DeviceArray<uint8_t> device_;
+};
+
+/// Bits, not numbers: -0 is not 0.
+inline ::testing::AssertionResult equal_bits(const std::vector<float>& got, const std::vector<float>& want) {
+  if (got.size() != want.size()) return ::testing::AssertionFailure() << got.size() << " values, want " << want.size();
+  for (size_t i = 0; i < got.size(); ++i)
+    if (std::memcmp(&got[i], &want[i], sizeof(float)) != 0)
+      return ::testing::AssertionFailure() << "element " << i << ": got " << got[i] << ", want " << want[i];
+  return ::testing::AssertionSuccess();
+}
 
 /// |got - want| <= relative * |want| + absolute for every element; names the worst.
 inline ::testing::AssertionResult near(const std::vector<float>& got, const std::vector<float>& want, double relative,
