@@ -80,10 +80,11 @@ void add_ceilings(CLI::App& bench, Runtime& rt) {
 
 void add_bench(CLI::App& app, Runtime& rt) {
   CLI::App& command = config::add_command(
-      app, "bench", "Measure this machine: ceilings that other figures are held against, and training",
+      app, "bench", "Measure this machine: ceilings that other figures are held against, kernels, and training",
       "slmi bench ceilings --device cpu");
   config::require_subcommand(command);
   add_ceilings(command, rt);
+  add_bench_kernels(command, rt);
   add_bench_train(command, rt);
 }
 

@@ -18,6 +18,7 @@ void add_study(CLI::App& app, Runtime& rt);
 void add_inspect(CLI::App& app, Runtime& rt);
 void add_doctor(CLI::App& app, Runtime& rt);
 void add_bench(CLI::App& app, Runtime& rt);
+void add_bench_kernels(CLI::App& bench, Runtime& rt);
 void add_bench_train(CLI::App& bench, Runtime& rt);
 
 }  // namespace slmi::cli

@@ -165,6 +165,16 @@ TEST(Bench, TrainingNeedsRoomForWhatItIsToldToHave) {
   EXPECT_THAT(kernels.err, HasSubstr("--kernels"));
 }
 
+TEST(Bench, KernelsNeedAGpu) {
+  const TemporaryDirectory dir;
+  const std::map<std::string, std::string> no_gpu = {{"CUDA_VISIBLE_DEVICES", ""}};
+  const Outcome got = run("slmi bench kernels --out k.json", dir.path(), no_gpu);
+  EXPECT_EQ(got.code, 4) << got.err;
+  EXPECT_THAT(got.err, HasSubstr("slmi bench kernels measures the kernels of a GPU"));
+  EXPECT_THAT(got.err, HasSubstr("slmi doctor"));
+  EXPECT_FALSE(fs::exists(dir / "k.json"));
+}
+
 TEST(Bench, MistakesNameTheCommandTheyAreIn) {
   const TemporaryDirectory dir;
   const Outcome flag = run("slmi bench ceilings --thread 2", dir.path());
