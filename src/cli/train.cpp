@@ -126,6 +126,17 @@ model::Lora make_lora(const Inputs& in, const TrainConfig& config) {
        config.base_format == model::BaseFormat::NF4 ? "" : ", --base-format nf4");
 }
 
+/// An operation that has no deterministic form; other errors are thrown on.
+[[noreturn]] void fail_without_order(const c10::Error& error) {
+  const std::string what = error.what_without_backtrace();
+  const size_t name_end = what.find(" does not have a deterministic implementation");
+  if (name_end == std::string::npos) throw;
+  fail(ErrorKind::Device,
+       "--deterministic: libtorch's {} does not sum in a fixed order on a GPU; leave the flag out, or train with "
+       "--device cpu",
+       what.substr(0, name_end));
+}
+
 void train_rows(const TrainConfig& config, Runtime& rt) {
   Inputs in = read_inputs(config);
   if (config.show_batch > 0) return show_batch(in.encoded, in.rows, *in.files.prompts, config.show_batch, rt.out);
@@ -186,6 +197,8 @@ void run_train(const TrainConfig& config, Runtime& rt) {
     train_rows(config, rt);
   } catch (const c10::OutOfMemoryError& error) {
     fail_out_of_memory(error, config);
+  } catch (const c10::Error& error) {
+    fail_without_order(error);
   }
 }
 

@@ -15,6 +15,7 @@
 #include "slmi/base/error.h"
 #include "slmi/base/json.h"
 #include "slmi/data/packing.h"
+#include "slmi/ops/deterministic.h"
 #include "slmi/ops/optimizer.h"
 #include "slmi/train/schedule.h"
 #include "step_engine.h"
@@ -238,6 +239,8 @@ int64_t total_steps(const TrainConfig& config, int64_t num_rows) {
 
 TrainResult train(model::Llama& llama, model::Lora& lora, const data::EncodedDataset& rows, const TrainConfig& config,
                   const fs::path& run, const Hooks& hooks) {
+  std::optional<ops::Deterministic> deterministic;
+  if (config.deterministic) deterministic.emplace(llama.device());
   return Run(llama, lora, rows, config, run, hooks).execute();
 }
 

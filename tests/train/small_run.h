@@ -65,17 +65,37 @@ inline TrainConfig small_config() {
   return config;
 }
 
+/// How the tiny tied model is loaded for this device and type of products.
+inline model::LoadOptions load_options(at::Device device, ops::Compute compute) {
+  model::LoadOptions out;
+  out.device = device;
+  out.policy.compute = compute;
+  return out;
+}
+
 /// What a process would hold: model, adapter as at the start, rows. A new one stands for a new process.
 struct Process {
   TrainConfig config = small_config();
   data::EncodedDataset rows = small_rows();
-  std::shared_ptr<model::Llama> llama = model::testing::load(model::testing::golden_dir() + "/tiny-tied");
-  model::Lora lora = model::Lora::from_adapter(
-      llama->config(), formats::PeftAdapter::open(model::testing::golden_dir() + "/tiny-tied-adapter"), at::kCPU);
+  std::shared_ptr<model::Llama> llama;
+  model::Lora lora;
   Hooks hooks;
   std::vector<StepRecord> records;
 
-  Process() {
+  explicit Process(const model::LoadOptions& load = {})
+      : llama(model::testing::load(model::testing::golden_dir() + "/tiny-tied", load)),
+        lora(model::Lora::from_adapter(llama->config(),
+                                       formats::PeftAdapter::open(model::testing::golden_dir() + "/tiny-tied-adapter"),
+                                       load.device)) {
+    start();
+  }
+  /// Of another model, with a new adapter of rank 16 on all projections.
+  Process(const fs::path& base, const model::LoadOptions& load)
+      : llama(model::testing::load(base, load)),
+        lora(llama->config(), {16, 32.0, 0.0, false, model::all_projections()}, load.device, 7) {
+    start();
+  }
+  void start() {
     lora.enable_training();
     llama->attach(lora);
     hooks.save_adapter = [this](const fs::path& directory) { lora.save(directory, "tiny-tied"); };

@@ -70,6 +70,7 @@ struct TrainConfig {
   int64_t keep_checkpoints = 2;
   std::string device = "auto";
   bool cuda_graphs = true;
+  bool deterministic = false;
   int64_t threads = 0;
   int64_t show_batch = 0;
   bool dry_run = false;
@@ -143,6 +144,8 @@ void TrainConfig::fields(V&& field) {
         "Rows of one shared instruction that follow each other, so that a step has fewer instructions to compute");
   field("device", &T::device, OneOf{"auto", "cpu", "cuda"}, "Where to train");
   field("cuda_graphs", &T::cuda_graphs, "On a GPU, record passes that recur and replay them: one launch for thousands");
+  field("deterministic", &T::deterministic,
+        "On a GPU, the same bytes from run to run, as on a CPU always; long rows take more time and memory");
   field("threads", &T::threads, AtLeast{0}, "CPU threads (0: all)");
   field("eval_every", &T::eval_every, Group{"Validation and checkpoints"}, AtLeast{0},
         "Validate every N steps (0: after each epoch)");

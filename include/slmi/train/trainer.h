@@ -55,8 +55,8 @@ struct TrainResult {
 /// Trains `lora` (attached to `llama`, training enabled) on the rows; writes `run`/metrics.jsonl, timing.jsonl,
 /// checkpoints/ and adapter/. If `run` holds a checkpoint it goes on from there.
 /// @throws Error{Numeric} on a loss that is not finite (the last checkpoint stays), Error{Interrupted|Terminated} after
-/// writing a
-///         checkpoint, Error{Output}.
+/// writing a checkpoint, Error{Output}; c10::Error where config.deterministic asks for an operation that
+/// ops::Deterministic cannot have.
 TrainResult train(model::Llama& llama, model::Lora& lora, const data::EncodedDataset& rows, const TrainConfig& config,
                   const std::filesystem::path& run, const Hooks& hooks);
 
