@@ -66,7 +66,8 @@ struct BenchTrainConfig {
     field("compute", &T::compute,
           Choice<train::ComputeChoice>{{"auto", train::ComputeChoice::Auto},
                                        {"f32", train::ComputeChoice::F32},
-                                       {"bf16", train::ComputeChoice::BF16}},
+                                       {"bf16", train::ComputeChoice::BF16},
+                                       {"f16", train::ComputeChoice::F16}},
           "Type of the products");
     field("activations", &T::activations,
           Choice<model::SavePolicy>{

@@ -16,7 +16,14 @@ at::Device choose_device(const std::string& name) {
   require(cuda, ErrorKind::Device,
           "--device cuda: no GPU can be used here (no CUDA device, no driver, or a build without CUDA); slmi doctor "
           "says which");
-  return {at::kCUDA, 0};
+  const at::Device device(at::kCUDA, 0);
+  constexpr int kLeast = 75;  // the oldest that CUDA 13 compiles for
+  const int found = ops::compute_capability(device);
+  if (name == "auto" && found < kLeast) return at::kCPU;
+  require(found >= kLeast, ErrorKind::Device,
+          "--device cuda: this GPU is sm_{}; the oldest that can be used is sm_{} (Turing); take --device cpu", found,
+          kLeast);
+  return device;
 }
 
 ops::Compute choose_compute(train::ComputeChoice choice, at::Device device) {
@@ -32,7 +39,9 @@ ops::Compute choose_compute(train::ComputeChoice choice, at::Device device) {
     case ComputeChoice::Auto:
       break;
   }
-  return !device.is_cpu() || kernels::cpu::simd().bf16 ? ops::Compute::BF16 : ops::Compute::F32;
+  if (device.is_cpu()) return kernels::cpu::simd().bf16 ? ops::Compute::BF16 : ops::Compute::F32;
+  constexpr int kBf16 = 80;  // Ampere is the first with bf16 products
+  return ops::compute_capability(device) >= kBf16 ? ops::Compute::BF16 : ops::Compute::F16;
 }
 
 int choose_threads(int64_t threads) {

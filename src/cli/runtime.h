@@ -56,15 +56,16 @@ struct ModelFlags {
                                        {"f32", train::ComputeChoice::F32},
                                        {"bf16", train::ComputeChoice::BF16},
                                        {"f16", train::ComputeChoice::F16}},
-          "Type of the products; auto takes bf16 where this machine is fast in it");
+          "Type of the products; auto takes bf16 where this machine is fast in it, f16 on GPUs that have no bf16");
     field("device", &T::device, OneOf{"auto", "cpu", "cuda"}, "Where to run");
     field("threads", &T::threads, AtLeast{0}, "CPU threads (0: all)");
   }
 };
 
-/// "auto" takes a GPU where one can be used. @throws Error{Device} saying why cuda cannot be used.
+/// "auto" takes a GPU where one can be used: sm_75 and newer. @throws Error{Device} saying why cuda cannot be used.
 at::Device choose_device(const std::string& name);
-/// bf16 on a GPU and on CPUs with bf16 dot products, else f32. @throws Error{Usage} for f16 on a CPU.
+/// Auto: bf16 on GPUs from sm_80 on and on CPUs with bf16 dot products, f16 on older GPUs, f32 on other CPUs. @throws
+/// Error{Usage} for f16 on a CPU.
 ops::Compute choose_compute(train::ComputeChoice choice, at::Device device);
 /// Sets the threads of both pools; 0: all processors of this process. Returns the number.
 int choose_threads(int64_t threads);

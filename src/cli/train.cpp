@@ -49,8 +49,6 @@ Inputs read_inputs(const TrainConfig& config) {
   in.options.prompt_template = config.prompt_template;
   in.options.system = config.system;
   in.options.load = training_load_options(config.base_format, config.compute, choose_device(config.device));
-  require(in.options.load.policy.compute != ops::Compute::F16, ErrorKind::Usage,
-          "--compute f16: training in f16 needs loss scaling, which is not there yet; use --compute bf16 or f32");
   in.files = model::open_files(config.base, in.options);
   require(in.files.adapter_path.empty(), ErrorKind::Usage,
           "--base {}: an adapter; train from its base with --init-adapter {}, or merge it first", config.base,
@@ -186,6 +184,8 @@ void train_rows(const TrainConfig& config, Runtime& rt) {
                         static_cast<double>(result.tokens) / std::max(1e-9, result.seconds), result.final_loss);
   if (result.best_exact_match)
     rt.out << fmt::format("; best exact match {:.1f} % at step {}", 100.0 * *result.best_exact_match, result.best_step);
+  if (result.skipped_steps > 0)
+    rt.out << fmt::format("; {} steps skipped, whose gradients were too large for f16", result.skipped_steps);
   rt.out << fmt::format(
       "\nadapter: {}\n\nnext:\n  slmi eval --model base={} --model tuned={} --data TEST.jsonl --out {}\n",
       (run / "adapter").string(), config.base, config.out, (run / "eval").string());

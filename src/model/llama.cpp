@@ -363,7 +363,7 @@ at::Tensor Llama::head_logits(const at::Tensor& normed) const {
 }
 
 at::Tensor Llama::head_loss(const at::Tensor& hidden, const at::Tensor& target_rows, const at::Tensor& target_ids,
-                            const at::Tensor& d_hidden) const {
+                            const at::Tensor& d_hidden, const at::Tensor& scale) const {
   // Of logits: few rows are full products on a CPU, a GPU wants some hundred, or an eighth of a large batch: they are
   // little beside its activations.
   const int64_t chunk_bytes = int64_t{options_.device.is_cpu() ? 32 : 128} << 20;
@@ -384,7 +384,7 @@ at::Tensor Llama::head_loss(const at::Tensor& hidden, const at::Tensor& target_r
     const at::Tensor normed = at::empty({n, x.size(1)}, x.options().dtype(compute_type()));
     ops::rms_norm_forward(x, final_norm_, config_.rms_norm_eps, normed, rstd);
     const at::Tensor logits = at::mm(normed, weight.t());
-    ops::cross_entropy(logits, target_ids.narrow(0, begin, n), mode, loss.narrow(0, begin, n));
+    ops::cross_entropy(logits, target_ids.narrow(0, begin, n), mode, loss.narrow(0, begin, n), scale);
     if (!d_hidden.defined()) continue;
     const at::Tensor dx = at::zeros_like(x);
     ops::rms_norm_backward(at::mm(logits, weight), x, final_norm_, rstd, dx);

@@ -9,8 +9,10 @@
 
 namespace slmi::ops {
 
-void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, CrossEntropyMode mode, const at::Tensor& loss) {
+void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, CrossEntropyMode mode, const at::Tensor& loss,
+                   const at::Tensor& scale) {
   if (fits_cpu_kernels(logits)) {
+    const float factor = scale.defined() ? *pointer<float>(scale) : 1.0f;
     with_element_type(logits.scalar_type(), [&](auto tag) {
       using T = Element<decltype(tag)>;
       parallel(logits.size(0), 1, [&](int64_t begin, int64_t end) {
@@ -20,7 +22,7 @@ void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, CrossEnt
                                            static_cast<float*>(nullptr), begin, end);
         else
           kernels::cpu::cross_entropy_gradient(pointer<T>(logits), logits.stride(0), logits.size(1),
-                                               pointer<int32_t>(targets), 1.0f, pointer<float>(loss),
+                                               pointer<int32_t>(targets), factor, pointer<float>(loss),
                                                static_cast<float*>(nullptr), begin, end);
       });
     });
@@ -32,8 +34,9 @@ void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, CrossEnt
       kernels::cuda::cross_entropy_loss(pointer<const T>(logits), logits.stride(0), logits.size(0), logits.size(1),
                                         pointer<int32_t>(targets), pointer<float>(loss), stream);
     else
-      kernels::cuda::cross_entropy_gradient(pointer<T>(logits), logits.stride(0), logits.size(0), logits.size(1),
-                                            pointer<int32_t>(targets), pointer<float>(loss), stream);
+      kernels::cuda::cross_entropy_gradient(
+          pointer<T>(logits), logits.stride(0), logits.size(0), logits.size(1), pointer<int32_t>(targets),
+          scale.defined() ? pointer<float>(scale) : nullptr, pointer<float>(loss), stream);
   });
   if (done) return;
   const at::Tensor index = targets.to(at::kLong).unsqueeze(1);
@@ -42,7 +45,7 @@ void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, CrossEnt
   if (mode == CrossEntropyMode::LossOnly) return;
   const at::Tensor gradient = log_probabilities.exp();
   gradient.scatter_add_(1, index, at::full_like(index, -1.0, gradient.options()));
-  logits.copy_(gradient);
+  logits.copy_(scale.defined() ? gradient * scale : gradient);
 }
 
 void pick_greedy(const at::Tensor& logits, const at::Tensor& ids, const at::Tensor& log_probabilities) {

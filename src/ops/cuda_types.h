@@ -46,15 +46,4 @@ void on_16_bits(const at::Tensor& t, const Body& body) {
   });
 }
 
-/// 90 for 9.0; 0 without a GPU.
-inline int compute_capability([[maybe_unused]] at::Device device) {
-#ifdef SLMI_WITH_CUDA
-  if (!device.is_cuda()) return 0;
-  const auto* properties = at::cuda::getDeviceProperties(device.index());
-  return 10 * properties->major + properties->minor;
-#else
-  return 0;
-#endif
-}
-
 }  // namespace slmi::ops

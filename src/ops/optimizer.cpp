@@ -25,6 +25,20 @@ void StepNumbers::set(double learning_rate, int64_t step, int64_t num_targets, d
   values.copy_(host);
 }
 
+void StepNumbers::set_loss_scale(const LossScale& state) {
+  const at::Tensor host = at::tensor({state.scale, state.good_steps, state.skip, state.skipped_steps}, at::kFloat);
+  if (!loss_scale.defined()) loss_scale = at::empty_like(host, values.options());
+  loss_scale.copy_(host);
+}
+
+LossScale StepNumbers::get_loss_scale() const {
+  return *pointer<LossScale>(loss_scale.cpu());
+}
+
+at::Tensor StepNumbers::loss_factor() const {
+  return loss_scale.defined() ? loss_scale.narrow(0, 0, 1) : at::Tensor();
+}
+
 namespace {
 
 /// f64 scalar on the tensor's device; on the CPU in blocks of fixed size, so that the sum does not depend on the
@@ -46,14 +60,21 @@ void measure_gradient(const at::Tensor& gradients, StepNumbers& numbers) {
     const at::Tensor scratch =
         at::empty({kernels::cuda::gradient_norm_scratch(gradients.numel())}, gradients.options().dtype(at::kDouble));
     float* n = pointer<float>(numbers.values);
+    auto* loss_scale = numbers.loss_scale.defined() ? pointer<LossScale>(numbers.loss_scale) : nullptr;
     kernels::cuda::gradient_norm(pointer<float>(gradients), gradients.numel(), pointer<double>(scratch),
-                                 n + StepNumbers::InverseTargets, n + StepNumbers::MaxNorm,
+                                 n + StepNumbers::InverseTargets, n + StepNumbers::MaxNorm, loss_scale,
                                  n + StepNumbers::GradientNorm, n + StepNumbers::GradientScale, stream);
   });
   if (done) return;
   constexpr double kEps = 1e-6;  // of torch.nn.utils.clip_grad_norm_
-  const at::Tensor inverse = at_index(StepNumbers::InverseTargets);
-  const at::Tensor norm = sum_of_squares(gradients).sqrt().to(at::kFloat).view({1}) * inverse;
+  const at::Tensor squares = sum_of_squares(gradients);
+  at::Tensor inverse = at_index(StepNumbers::InverseTargets);
+  if (numbers.loss_scale.defined()) {
+    const LossScale state = numbers.get_loss_scale();
+    inverse = inverse / state.scale;
+    numbers.set_loss_scale(kernels::cpu::next_loss_scale(state, std::isfinite(squares.item<double>())));
+  }
+  const at::Tensor norm = squares.sqrt().to(at::kFloat).view({1}) * inverse;
   const at::Tensor limit = at_index(StepNumbers::MaxNorm);
   const at::Tensor clipped = (limit / (norm + kEps)).clamp_max(1.0);
   at_index(StepNumbers::GradientNorm).copy_(norm);
@@ -63,6 +84,10 @@ void measure_gradient(const at::Tensor& gradients, StepNumbers& numbers) {
 void adamw_step(const at::Tensor& values, const at::Tensor& gradients, const at::Tensor& m, const at::Tensor& v,
                 const AdamWOptions& options, const StepNumbers& numbers) {
   if (values.device().is_cpu()) {
+    if (numbers.loss_scale.defined() && numbers.get_loss_scale().skip != 0.0f) {
+      gradients.zero_();
+      return;
+    }
     const float* n = pointer<float>(numbers.values);
     kernels::cpu::AdamWStep step;
     step.learning_rate = n[StepNumbers::LearningRate];
@@ -83,10 +108,11 @@ void adamw_step(const at::Tensor& values, const at::Tensor& gradients, const at:
   }
   const bool done = on_cuda(values, [&](auto, auto stream) {
     const float* n = pointer<float>(numbers.values);
+    const auto* loss_scale = numbers.loss_scale.defined() ? pointer<LossScale>(numbers.loss_scale) : nullptr;
     kernels::cuda::adamw_step(pointer<float>(values), pointer<float>(gradients), pointer<float>(m), pointer<float>(v),
                               values.numel(), {options.beta1, options.beta2, options.eps, options.weight_decay},
                               {n + StepNumbers::LearningRate, n + StepNumbers::BiasCorrection1,
-                               n + StepNumbers::BiasCorrection2, n + StepNumbers::GradientScale},
+                               n + StepNumbers::BiasCorrection2, n + StepNumbers::GradientScale, loss_scale},
                               stream);
   });
   if (done) return;

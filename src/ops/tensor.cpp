@@ -1,6 +1,10 @@
 // Element types of the core.
 #include "slmi/ops/tensor.h"
 
+#ifdef SLMI_WITH_CUDA
+#include <ATen/cuda/CUDAContext.h>
+#endif
+
 namespace slmi::ops {
 
 at::ScalarType scalar_type(Compute compute) {
@@ -25,6 +29,16 @@ std::string name(Compute compute) {
       return "f16";
   }
   return "?";
+}
+
+int compute_capability([[maybe_unused]] at::Device device) {
+#ifdef SLMI_WITH_CUDA
+  if (!device.is_cuda()) return 0;
+  const auto* properties = at::cuda::getDeviceProperties(device.index());
+  return 10 * properties->major + properties->minor;
+#else
+  return 0;
+#endif
 }
 
 }  // namespace slmi::ops

@@ -21,14 +21,19 @@ fs::path directory_of(const fs::path& run) {
 }
 
 Json to_json(const RunState& s) {
-  return {{"schema", 1},
-          {"step", s.step},
-          {"metrics_bytes", s.metrics_bytes},
-          {"best_exact_match", s.best_exact_match},
-          {"best_loss", s.best_loss},
-          {"best_step", s.best_step},
-          {"validations_since_best", s.validations_since_best},
-          {"finished", s.finished}};
+  Json out = {{"schema", 1},
+              {"step", s.step},
+              {"metrics_bytes", s.metrics_bytes},
+              {"best_exact_match", s.best_exact_match},
+              {"best_loss", s.best_loss},
+              {"best_step", s.best_step},
+              {"validations_since_best", s.validations_since_best},
+              {"finished", s.finished}};
+  if (s.loss_scale)
+    out["loss_scale"] = {{"scale", s.loss_scale->scale},
+                         {"good_steps", s.loss_scale->good_steps},
+                         {"skipped_steps", s.loss_scale->skipped_steps}};
+  return out;
 }
 
 RunState from_json(const Json& j, const std::string& source) {
@@ -41,6 +46,10 @@ RunState from_json(const Json& j, const std::string& source) {
     s.best_step = j.at("best_step");
     s.validations_since_best = j.at("validations_since_best");
     s.finished = j.at("finished");
+    if (const auto found = j.find("loss_scale"); found != j.end())
+      s.loss_scale = ops::LossScale{.scale = found->at("scale"),
+                                    .good_steps = found->at("good_steps"),
+                                    .skipped_steps = found->at("skipped_steps")};
     return s;
   } catch (const Json::exception& e) {
     fail(ErrorKind::Input, "{}: {}; remove this checkpoint to resume from an older one", source, e.what());

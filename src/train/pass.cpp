@@ -6,7 +6,7 @@
 
 namespace slmi::train {
 at::Tensor forward_backward(model::Llama& llama, const model::DeviceBatch& batch, model::SavePolicy save,
-                            const ops::DropoutContext* dropout) {
+                            const ops::DropoutContext* dropout, const at::Tensor& scale) {
   using InputGradient = ops::LinearGroup::InputGradient;
   model::ForwardContext context = model::context_of(llama, batch);
   std::optional<ops::DropoutContext> masks;
@@ -26,7 +26,7 @@ at::Tensor forward_backward(model::Llama& llama, const model::DeviceBatch& batch
 
   model::HiddenGradient d_hidden;
   d_hidden.values = at::zeros_like(hidden);
-  const at::Tensor loss = llama.head_loss(hidden, batch.target_rows, batch.target_ids, d_hidden.values);
+  const at::Tensor loss = llama.head_loss(hidden, batch.target_rows, batch.target_ids, d_hidden.values, scale);
   for (int64_t i = layers - 1; i >= 0; --i) {
     auto& of_block = saved[static_cast<size_t>(i)];
     if (!of_block.input.defined()) of_block.input = llama.embed(batch.tokens);

@@ -28,11 +28,17 @@ StepEngine::StepEngine(model::Llama& llama, model::Lora& lora, const TrainConfig
   dropout_.seed = static_cast<uint64_t>(config.seed);
   const auto device = llama.device();
   if (!device.is_cpu()) dropout_.step_on_device = at::zeros({1}, at::TensorOptions().dtype(at::kLong).device(device));
+  if (llama.compute_type() == at::kHalf) set_loss_scale({.scale = static_cast<float>(config.initial_loss_scale)});
   records_ = config.cuda_graphs && ops::flash_serves(device, llama.compute_type(), llama.attention_shape());
   if (!records_) return;
   pool_ = std::make_unique<ops::GraphPool>();
   llama.reserve_positions(config.max_seq_len);
   rope_ = llama.rope();
+}
+
+void StepEngine::set_loss_scale(const ops::LossScale& state) {
+  loss_scale_ = state;
+  numbers_.set_loss_scale(state);
 }
 
 /// All batches are padded alike, so that recorded or not gives the same numbers.
@@ -47,7 +53,8 @@ PreparedStep::MicroBatch StepEngine::prepare(data::PackedBatch rows) const {
 void StepEngine::run(const PreparedStep& step, double learning_rate) {
   dropout_.step = step.step;
   if (dropout_.step_on_device.defined()) dropout_.step_on_device.fill_(step.step);
-  numbers_.set(learning_rate, step.step + 1, step.targets, config_.max_grad_norm, adamw_);
+  const auto skipped = loss_scale_ ? static_cast<int64_t>(loss_scale_->skipped_steps) : 0;  // AdamW never saw these
+  numbers_.set(learning_rate, step.step + 1 - skipped, step.targets, config_.max_grad_norm, adamw_);
   sums_.zero_();
   for (const auto& micro : step.micro_batches) pass(micro);
   if (records_ && updates_++ == 1) update_graph_ = std::make_unique<ops::Graph>(*pool_, [&] { update(); });
@@ -68,7 +75,7 @@ void StepEngine::pass(const PreparedStep::MicroBatch& micro) {
 }
 
 void StepEngine::compute(const model::DeviceBatch& batch) {
-  sums_[Loss].add_(forward_backward(llama_, batch, config_.activations, &dropout_));
+  sums_[Loss].add_(forward_backward(llama_, batch, config_.activations, &dropout_, numbers_.loss_factor()));
 }
 
 void StepEngine::update() {
@@ -80,7 +87,12 @@ void StepEngine::update() {
 
 StepEngine::Sums StepEngine::sums() {
   const at::Tensor host = sums_.cpu();
-  return {host[Loss].item<double>(), host[GradientNorm].item<double>()};
+  Sums out = {host[Loss].item<double>(), host[GradientNorm].item<double>()};
+  if (!loss_scale_) return out;
+  out.loss_scale = loss_scale_->scale;
+  loss_scale_ = numbers_.get_loss_scale();
+  out.skipped = loss_scale_->skip != 0.0f;
+  return out;
 }
 
 }  // namespace slmi::train

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "slmi/data/padding.h"
@@ -32,6 +33,8 @@ class StepEngine {
   struct Sums {
     double loss;  // of all targets
     double gradient_norm;
+    double loss_scale = 0.0;  // that the step had; 0: none
+    bool skipped = false;     // the gradient overflowed: nothing was updated
   };
 
   /// `lora` is attached to `llama` and trains; m and v are AdamW's moments.
@@ -42,8 +45,11 @@ class StepEngine {
   PreparedStep::MicroBatch prepare(data::PackedBatch rows) const;
   /// Puts forward and backward of all micro-batches, and the update, on the device. `learning_rate` is the step's.
   void run(const PreparedStep& step, double learning_rate);
-  /// Waits for the step and gives its sums.
+  /// Waits for the step and gives its sums; the next one may be run only after that.
   Sums sums();
+  /// Of the next step; there is one where the model computes in f16. Set, the engine goes on from there.
+  const std::optional<ops::LossScale>& loss_scale() const { return loss_scale_; }
+  void set_loss_scale(const ops::LossScale& state);
 
  private:
   /// Passes over batches of one padded size.
@@ -64,6 +70,7 @@ class StepEngine {
   const ops::AdamWOptions& adamw_;
   at::Tensor m_, v_;
   ops::StepNumbers numbers_;
+  std::optional<ops::LossScale> loss_scale_;  // as it is on the device when a step is done
   ops::DropoutContext dropout_;
   at::Tensor sums_;  // f64 [2]: loss, gradient norm
   bool records_ = false;

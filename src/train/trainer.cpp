@@ -66,6 +66,17 @@ class LineFile {
   uint64_t bytes_ = 0;
 };
 
+/// A line of metrics.jsonl. The norm of a skipped step is not finite, and null there.
+Json metrics_of(const StepRecord& r) {
+  Json out = {{"step", r.step}, {"loss", r.loss},     {"lr", r.learning_rate}, {"grad_norm", r.gradient_norm},
+              {"rows", r.rows}, {"tokens", r.tokens}, {"targets", r.targets}};
+  if (r.loss_scale > 0.0) {
+    out["loss_scale"] = r.loss_scale;
+    out["skipped"] = r.skipped;
+  }
+  return out;
+}
+
 class Run {
  public:
   Run(model::Llama& llama, model::Lora& lora, const data::EncodedDataset& rows, const TrainConfig& config,
@@ -144,7 +155,11 @@ StepRecord Run::optimizer_step(int64_t step) {
   const auto sums = engine_.sums();
   record.loss = sums.loss / static_cast<double>(record.targets);
   record.gradient_norm = sums.gradient_norm;
-  require(std::isfinite(record.loss) && std::isfinite(record.gradient_norm), ErrorKind::Numeric,
+  record.loss_scale = sums.loss_scale;
+  record.skipped = sums.skipped;
+  // A gradient of the loss itself, not scaled up, leaves f16's range in a run that went astray.
+  const bool may_skip = record.skipped && record.loss_scale > 1.0;
+  require(std::isfinite(record.loss) && (std::isfinite(record.gradient_norm) || may_skip), ErrorKind::Numeric,
           "step {}: loss {} and gradient norm {}; training stopped, {}; lower --lr (now {}) or use --compute f32",
           record.step, record.loss, record.gradient_norm,
           state_.step > 0 ? "the checkpoints before it are whole" : "nothing was saved yet", config_.lr);
@@ -176,12 +191,14 @@ void Run::validate(int64_t step, LineFile& metrics) {
 
 void Run::checkpoint(const LineFile& metrics) {
   state_.metrics_bytes = metrics.bytes();
+  state_.loss_scale = engine_.loss_scale();
   save_checkpoint(run_, state_, lora_.values(), m_, v_, config_.keep_checkpoints);
 }
 
 TrainResult Run::execute() {
   slmi::create_directories(run_);
   if (const auto found = load_checkpoint(run_, lora_.values(), m_, v_)) state_ = *found;
+  if (state_.loss_scale) engine_.set_loss_scale(*state_.loss_scale);
   llama_.refresh_adapters();
   result_.resumed_from = state_.step;
   LineFile metrics(run_ / "metrics.jsonl", state_.metrics_bytes);
@@ -189,13 +206,7 @@ TrainResult Run::execute() {
   while (!state_.finished && state_.step < total_) {
     const StepRecord r = optimizer_step(state_.step);
     state_.step = r.step;
-    metrics.append({{"step", r.step},
-                    {"loss", r.loss},
-                    {"lr", r.learning_rate},
-                    {"grad_norm", r.gradient_norm},
-                    {"rows", r.rows},
-                    {"tokens", r.tokens},
-                    {"targets", r.targets}});
+    metrics.append(metrics_of(r));
     timing << Json({{"step", r.step}, {"seconds", r.seconds}, {"micro_batches", r.micro_batches}}).dump() << "\n";
     result_.rows += r.rows;
     result_.tokens += r.tokens;
@@ -220,6 +231,7 @@ TrainResult Run::execute() {
            run_.string());
   }
   result_.steps = state_.step;
+  if (engine_.loss_scale()) result_.skipped_steps = static_cast<int64_t>(engine_.loss_scale()->skipped_steps);
   if (tail_steps_ > 0) result_.final_loss = tail_loss_ / static_cast<double>(tail_steps_);
   if (state_.best_step >= 0) result_.best_exact_match = state_.best_exact_match;
   result_.best_step = state_.best_step >= 0 ? state_.best_step : state_.step;

@@ -60,6 +60,16 @@ TEST(Program, AnUnknownFlagIsAUsageErrorWithASuggestion) {
   EXPECT_THAT(merge.err, HasSubstr("did you mean --out?"));
 }
 
+TEST(Program, TrainingInF16IsForGpus) {
+  const TemporaryDirectory dir;
+  const Outcome cpu = run("slmi train --base b --data d --out o --device cpu --compute f16", dir.path());
+  EXPECT_EQ(cpu.code, 2);
+  EXPECT_THAT(cpu.err, HasSubstr("--compute f16: CPUs are slow in it; use --compute bf16 or f32"));
+  const Outcome scale = run("slmi train --base b --data d --out o --initial-loss-scale 5000", dir.path());
+  EXPECT_EQ(scale.code, 2);
+  EXPECT_THAT(scale.err, HasSubstr("take 4096"));
+}
+
 TEST(Program, AnUnknownCommandIsAUsageErrorWithASuggestion) {
   const TemporaryDirectory dir;
   const Outcome got = run("slmi inspekt x", dir.path());

@@ -133,6 +133,7 @@ INSTANTIATE_TEST_SUITE_P(
     Runs, GpuDeterministic,
     ::testing::Values(Case{"Bf16", ops::Compute::BF16, model::BaseFormat::BF16, model::SavePolicy::All},
                       Case{"Nf4", ops::Compute::BF16, model::BaseFormat::NF4, model::SavePolicy::None},
+                      Case{"F16", ops::Compute::F16, model::BaseFormat::F16, model::SavePolicy::Light},
                       Case{"F32", ops::Compute::F32, model::BaseFormat::Stored, model::SavePolicy::All}),
     [](const auto& info) { return std::string(info.param.name); });
 

@@ -127,11 +127,12 @@ class Llama {
   /// All blocks: tokens i32 [T] -> hidden f32 [T, D] (before the final norm).
   at::Tensor forward(const at::Tensor& tokens, const ForwardContext& context) const;
 
-  /// Sum of the losses of all target rows, with the gradient of hidden added to d_hidden (undefined: loss only).
+  /// Losses of all target rows, with the gradient of their sum, times `scale` (f32 [1]; undefined: 1), added to that of
+  /// hidden, d_hidden (undefined: loss only).
   /// hidden, d_hidden f32 [T, D]; target_rows i64 [P]; target_ids i32 [P]. Returns f32 [P], one loss a target.
   /// Logits exist for a chunk of rows at a time.
   at::Tensor head_loss(const at::Tensor& hidden, const at::Tensor& target_rows, const at::Tensor& target_ids,
-                       const at::Tensor& d_hidden) const;
+                       const at::Tensor& d_hidden, const at::Tensor& scale = {}) const;
 
   ops::AttentionShape attention_shape() const;
   /// Makes the rotary table long enough. Call before forward with the largest position + 1.

@@ -9,8 +9,9 @@ enum class CrossEntropyMode { LossOnly, LossAndGradient };
 
 /// loss f32 [P]: -log softmax(logits)[target]. logits [P, V] in the compute type, row-contiguous; targets i32 [P],
 /// on a GPU also -1: loss and gradient 0.
-/// With LossAndGradient logits become (softmax - onehot), to be scaled by the caller through the following product.
-void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, CrossEntropyMode mode, const at::Tensor& loss);
+/// With LossAndGradient logits become (softmax - onehot) * scale; scale f32 [1] on the same device, undefined: 1.
+void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, CrossEntropyMode mode, const at::Tensor& loss,
+                   const at::Tensor& scale = {});
 
 /// The most likely token of each row and its log-probability; the lowest id wins a tie. logits [B, V].
 void pick_greedy(const at::Tensor& logits, const at::Tensor& ids /* i64 [B] */,

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "slmi/model/lora.h"
+#include "slmi/ops/optimizer.h"
 
 namespace slmi::train {
 
@@ -19,6 +20,7 @@ struct RunState {
   int64_t best_step = -1;
   int64_t validations_since_best = 0;
   bool finished = false;
+  std::optional<ops::LossScale> loss_scale = std::nullopt;  // of runs in f16
 };
 
 /// Writes `run`/checkpoints/step-NNNNNN as a whole: a temporary directory, fsync, rename. Removes all but the last

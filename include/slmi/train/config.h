@@ -56,6 +56,9 @@ struct TrainConfig {
   int64_t seed = 0;
   model::BaseFormat base_format = model::BaseFormat::Stored;
   ComputeChoice compute = ComputeChoice::Auto;
+  /// At the logits a target's gradient is at most 1, so that the largest power of two there is 32,768. This one leaves
+  /// blocks room to multiply it by 16, and gradients of 1.5e-8 all their bits; GradScaler's 65,536 is for a mean loss.
+  double initial_loss_scale = 4096.0;
   model::SavePolicy activations = model::SavePolicy::All;
   bool shared_prefix = true;
   int64_t rows_together = 1;
@@ -134,7 +137,10 @@ void TrainConfig::fields(V&& field) {
                               {"f32", ComputeChoice::F32},
                               {"bf16", ComputeChoice::BF16},
                               {"f16", ComputeChoice::F16}},
-        Synonyms{"bf16", "fp16", "dtype"}, "Type of the products; auto takes bf16 where this machine is fast in it");
+        Synonyms{"bf16", "fp16", "dtype"},
+        "Type of the products; auto takes bf16 where this machine is fast in it, f16 on GPUs that have no bf16");
+  field("initial_loss_scale", &T::initial_loss_scale, Range{1, 16777216},
+        "With f16, what gradients are multiplied by at first, a power of two; it adapts to what f16 can hold");
   field("activations", &T::activations,
         Choice<model::SavePolicy>{
             {"all", model::SavePolicy::All}, {"light", model::SavePolicy::Light}, {"none", model::SavePolicy::None}},

@@ -21,6 +21,8 @@ struct StepRecord {
   double loss = 0.0, learning_rate = 0.0, gradient_norm = 0.0;
   int64_t rows = 0, tokens = 0, targets = 0, micro_batches = 0;
   double seconds = 0.0;
+  double loss_scale = 0.0;  // of a run in f16; else 0
+  bool skipped = false;     // its gradient overflowed f16, and nothing was updated
 };
 
 struct Validation {
@@ -50,13 +52,14 @@ struct TrainResult {
   std::optional<double> best_exact_match;
   int64_t best_step = -1;
   int64_t resumed_from = 0;
+  int64_t skipped_steps = 0;  // of all, f16's overflows
 };
 
 /// Trains `lora` (attached to `llama`, training enabled) on the rows; writes `run`/metrics.jsonl, timing.jsonl,
 /// checkpoints/ and adapter/. If `run` holds a checkpoint it goes on from there.
-/// @throws Error{Numeric} on a loss that is not finite (the last checkpoint stays), Error{Interrupted|Terminated} after
-/// writing a checkpoint, Error{Output}; c10::Error where config.deterministic asks for an operation that
-/// ops::Deterministic cannot have.
+/// @throws Error{Numeric} on a loss that is not finite, or a gradient that is not, in f16 only where no scale helps
+/// (the last checkpoint stays), Error{Interrupted|Terminated} after writing a checkpoint, Error{Output}; c10::Error
+/// where config.deterministic asks for an operation that ops::Deterministic cannot have.
 TrainResult train(model::Llama& llama, model::Lora& lora, const data::EncodedDataset& rows, const TrainConfig& config,
                   const std::filesystem::path& run, const Hooks& hooks);
 

@@ -1,4 +1,4 @@
-// AdamW and the sum of squares: reference and choice of level.
+// AdamW, the sum of squares and the scale of the loss: reference and choice of level.
 #include "slmi/kernels/cpu/adamw.h"
 
 #include <algorithm>
@@ -57,6 +57,17 @@ void sum_of_squares(const float* x, int64_t n, double* block_sums, int64_t begin
       block_sums[b] = detail::AdamW<L>::sum_of_squares(x + b * kSumBlock, std::min(kSumBlock, n - b * kSumBlock));
     }
   });
+}
+
+LossScale next_loss_scale(LossScale state, bool gradient_is_finite) {
+  state.skip = gradient_is_finite ? 0.0f : 1.0f;
+  state.skipped_steps += state.skip;
+  state.good_steps = gradient_is_finite ? state.good_steps + 1.0f : 0.0f;
+  if (!gradient_is_finite) state.scale *= kLossScaleBackoff;
+  if (state.good_steps < kLossScaleInterval) return state;
+  state.good_steps = 0.0f;
+  if (std::isfinite(state.scale * kLossScaleGrowth)) state.scale *= kLossScaleGrowth;
+  return state;
 }
 
 }  // namespace slmi::kernels::cpu

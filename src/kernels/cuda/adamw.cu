@@ -1,4 +1,4 @@
-// AdamW and the gradient's norm.
+// AdamW, the gradient's norm and the scale of the loss.
 #include "slmi/kernels/cuda/adamw.h"
 
 #include <cmath>
@@ -16,6 +16,7 @@ constexpr int64_t kSumBlock = int64_t{1} << 14;  // values a block of threads su
 
 struct Factors {
   float gradient_scale, decay, one_minus_beta1, beta2, one_minus_beta2, root_bias_correction2, eps, minus_step_size;
+  bool skip;
 };
 
 /// Scalars in f64, rounded once, as the reference has them; one thread a block makes them.
@@ -28,7 +29,8 @@ __device__ Factors factors_of(const AdamWConstants& c, const AdamWNumbers& n) {
           static_cast<float>(1.0 - c.beta2),
           static_cast<float>(sqrt(static_cast<double>(*n.bias_correction2))),
           static_cast<float>(c.eps),
-          static_cast<float>(-(lr / static_cast<double>(*n.bias_correction1)))};
+          static_cast<float>(-(lr / static_cast<double>(*n.bias_correction1))),
+          n.loss_scale != nullptr && n.loss_scale->skip != 0.0f};
 }
 
 template <int V>
@@ -39,6 +41,7 @@ __global__ void step(float* param, float* grad, float* m, float* v, int64_t n, A
   __syncthreads();
   const int64_t begin = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * V;
   if (begin >= n) return;
+  if (f.skip) return store<V>(grad + begin, Pack<float, V>{});
   auto p = load<V>(param + begin), g = load<V>(grad + begin), mm = load<V>(m + begin), vv = load<V>(v + begin);
 #pragma unroll
   for (int i = 0; i < V; ++i) {  // rounded as the reference does, without fma
@@ -76,16 +79,32 @@ __global__ void squares(const float* x, int64_t n, double* sums) {
   if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
+/// cpu::next_loss_scale.
+__device__ void advance(LossScale& state, bool gradient_is_finite) {
+  state.skip = gradient_is_finite ? 0.0f : 1.0f;
+  state.skipped_steps += state.skip;
+  state.good_steps = gradient_is_finite ? state.good_steps + 1.0f : 0.0f;
+  if (!gradient_is_finite) state.scale *= kLossScaleBackoff;
+  if (state.good_steps < kLossScaleInterval) return;
+  state.good_steps = 0.0f;
+  if (isfinite(state.scale * kLossScaleGrowth)) state.scale *= kLossScaleGrowth;
+}
+
 __global__ void norm_of(const double* sums, int64_t blocks, const float* inverse_targets, const float* max_norm,
-                        float* norm, float* scale) {
+                        LossScale* loss_scale, float* norm, float* scale) {
   double sum = 0.0;
   for (int64_t i = threadIdx.x; i < blocks; i += kThreads) sum += sums[i];
   sum = block_sum(sum);
   if (threadIdx.x != 0) return;
   constexpr float kEps = 1e-6f;  // of torch.nn.utils.clip_grad_norm_
-  const float mean_norm = static_cast<float>(sqrt(sum)) * *inverse_targets;
+  float inverse = *inverse_targets;
+  if (loss_scale != nullptr) {
+    inverse /= loss_scale->scale;  // exact: a power of two
+    advance(*loss_scale, isfinite(sum));
+  }
+  const float mean_norm = static_cast<float>(sqrt(sum)) * inverse;
   *norm = mean_norm;
-  *scale = *inverse_targets * (*max_norm > 0 ? fminf(*max_norm / (mean_norm + kEps), 1.0f) : 1.0f);
+  *scale = inverse * (*max_norm > 0 ? fminf(*max_norm / (mean_norm + kEps), 1.0f) : 1.0f);
 }
 
 }  // namespace
@@ -108,10 +127,10 @@ int64_t gradient_norm_scratch(int64_t n) {
 }
 
 void gradient_norm(const float* gradients, int64_t n, double* scratch, const float* inverse_targets,
-                   const float* max_norm, float* norm, float* scale, Stream stream) {
+                   const float* max_norm, LossScale* loss_scale, float* norm, float* scale, Stream stream) {
   const int64_t blocks = gradient_norm_scratch(n);
   if (blocks > 0) squares<<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(gradients, n, scratch);
-  norm_of<<<1, kThreads, 0, stream>>>(scratch, blocks, inverse_targets, max_norm, norm, scale);
+  norm_of<<<1, kThreads, 0, stream>>>(scratch, blocks, inverse_targets, max_norm, loss_scale, norm, scale);
   check_launch("gradient_norm");
 }
 

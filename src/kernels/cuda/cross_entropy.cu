@@ -54,7 +54,8 @@ __device__ float block_log_sum(Running mine) {
 }
 
 template <class T, int V, bool kGradient>
-__global__ void rows_of(T* logits, int64_t stride, int64_t vocabulary, const int32_t* targets, float* loss) {
+__global__ void rows_of(T* logits, int64_t stride, int64_t vocabulary, const int32_t* targets, const float* scale,
+                        float* loss) {
   T* row = logits + static_cast<int64_t>(blockIdx.x) * stride;
   const int32_t target = targets[blockIdx.x];
   if (target < 0) {
@@ -74,11 +75,12 @@ __global__ void rows_of(T* logits, int64_t stride, int64_t vocabulary, const int
   const float lse = block_log_sum(running);  // waits for all: of_target was read before anything is written
   if (threadIdx.x == 0) loss[blockIdx.x] = lse - of_target;
   if constexpr (kGradient) {
+    const float factor = scale != nullptr ? *scale : 1.0f;
     for (int64_t c = threadIdx.x * V; c < vocabulary; c += static_cast<int64_t>(kThreads) * V) {
       auto x = load<V>(row + c);
 #pragma unroll
       for (int i = 0; i < V; ++i)
-        x.values[i] = from_f32<T>(expf(to_f32(x.values[i]) - lse) - (c + i == target ? 1.0f : 0.0f));
+        x.values[i] = from_f32<T>((expf(to_f32(x.values[i]) - lse) - (c + i == target ? 1.0f : 0.0f)) * factor);
       store<V>(row + c, x);
     }
   }
@@ -86,12 +88,12 @@ __global__ void rows_of(T* logits, int64_t stride, int64_t vocabulary, const int
 
 template <bool kGradient, class T>
 void launch(const char* kernel, T* logits, int64_t stride, int64_t rows, int64_t vocabulary, const int32_t* targets,
-            float* loss, Stream stream) {
+            const float* scale, float* loss, Stream stream) {
   if (rows == 0) return;
   constexpr int kPack = 16 / sizeof(T);
   const auto run = [&]<int V>() {
     rows_of<T, V, kGradient>
-        <<<static_cast<unsigned>(rows), kThreads, 0, stream>>>(logits, stride, vocabulary, targets, loss);
+        <<<static_cast<unsigned>(rows), kThreads, 0, stream>>>(logits, stride, vocabulary, targets, scale, loss);
   };
   packs<T, kPack>(logits, stride, vocabulary) ? run.template operator()<kPack>() : run.template operator()<1>();
   check_launch(kernel);
@@ -102,18 +104,18 @@ void launch(const char* kernel, T* logits, int64_t stride, int64_t rows, int64_t
 template <class T>
 void cross_entropy_loss(const T* logits, int64_t stride, int64_t rows, int64_t vocabulary, const int32_t* targets,
                         float* loss, Stream stream) {
-  launch<false>("cross_entropy_loss", const_cast<T*>(logits), stride, rows, vocabulary, targets, loss, stream);
+  launch<false>("cross_entropy_loss", const_cast<T*>(logits), stride, rows, vocabulary, targets, nullptr, loss, stream);
 }
 
 template <class T>
 void cross_entropy_gradient(T* logits, int64_t stride, int64_t rows, int64_t vocabulary, const int32_t* targets,
-                            float* loss, Stream stream) {
-  launch<true>("cross_entropy_gradient", logits, stride, rows, vocabulary, targets, loss, stream);
+                            const float* scale, float* loss, Stream stream) {
+  launch<true>("cross_entropy_gradient", logits, stride, rows, vocabulary, targets, scale, loss, stream);
 }
 
 #define SLMI_FOR(T)                                                                                      \
   template void cross_entropy_loss(const T*, int64_t, int64_t, int64_t, const int32_t*, float*, Stream); \
-  template void cross_entropy_gradient(T*, int64_t, int64_t, int64_t, const int32_t*, float*, Stream);
+  template void cross_entropy_gradient(T*, int64_t, int64_t, int64_t, const int32_t*, const float*, float*, Stream);
 SLMI_FOR(float)
 SLMI_FOR(Bf16)
 SLMI_FOR(F16)

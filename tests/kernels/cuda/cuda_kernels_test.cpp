@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <limits>
 
 #include "device_rows.h"
 #include "slmi/kernels/cpu/adamw.h"
@@ -295,7 +296,8 @@ TYPED_TEST(CudaKernels, CrossEntropyAndItsGradient) {
     Rows<float> loss(1, kRows, kRows), loss_alone(1, kRows, kRows);
     cross_entropy_loss(logits.data(), l.stride, kRows, l.width, device_targets.data(), loss_alone.data(), nullptr);
     ASSERT_EQ(logits.values(), want) << "loss alone changes nothing";
-    cross_entropy_gradient(logits.data(), l.stride, kRows, l.width, device_targets.data(), loss.data(), nullptr);
+    cross_entropy_gradient(logits.data(), l.stride, kRows, l.width, device_targets.data(), nullptr, loss.data(),
+                           nullptr);
     cpu::cross_entropy_gradient(want.data(), l.width, l.width, targets.data(), 1.0f, want_loss.data(),
                                 static_cast<float*>(nullptr), 0, kRows, kScalar);
     ASSERT_TRUE(logits.only_rows_written() && loss.only_rows_written()) << l.width;
@@ -303,6 +305,28 @@ TYPED_TEST(CudaKernels, CrossEntropyAndItsGradient) {
     ASSERT_TRUE(near(loss.values(), want_loss, 2e-6, 1e-6)) << l.width;
     ASSERT_TRUE(near(logits.values(), want, unit_roundoff<T>() + 2e-5, std::is_same_v<T, F16> ? 0x1p-25 : 1e-7))
         << l.width;
+  }
+}
+
+TYPED_TEST(CudaKernels, CrossEntropyGradientTimesAScale) {
+  using T = TypeParam;
+  for (const auto& l : layouts({31, 1024, 49152})) {
+    for (const float scale : {1.0f, 0.25f, 4096.0f}) {
+      auto logits = Rows<T>::random(kRows, l.width, l.stride, 10, 3.0, l.offset);
+      std::vector<float> want = logits.values(), want_loss(kRows);
+      const std::vector<int32_t> targets = {0, 30, 5, 5, 17};
+      const DeviceArray<int32_t> device_targets(targets);
+      const DeviceArray<float> device_scale(std::vector<float>{scale});
+      Rows<float> loss(1, kRows, kRows);
+      cross_entropy_gradient(logits.data(), l.stride, kRows, l.width, device_targets.data(), device_scale.data(),
+                             loss.data(), nullptr);
+      cpu::cross_entropy_gradient(want.data(), l.width, l.width, targets.data(), scale, want_loss.data(),
+                                  static_cast<float*>(nullptr), 0, kRows, kScalar);
+      ASSERT_TRUE(logits.only_rows_written()) << l.width;
+      ASSERT_TRUE(near(loss.values(), want_loss, 2e-6, 1e-6)) << l.width << ": the loss has no scale";
+      const double tiny = std::is_same_v<T, F16> ? 0x1p-25 : 1e-7 * static_cast<double>(scale);
+      ASSERT_TRUE(near(logits.values(), want, unit_roundoff<T>() + 2e-5, tiny)) << l.width << ", times " << scale;
+    }
   }
 }
 
@@ -317,7 +341,7 @@ TYPED_TEST(CudaKernels, CrossEntropyOfRowsWithoutATarget) {
     EXPECT_EQ(loss.values()[0], 0.0f);
     EXPECT_GT(loss.values()[1], 0.0f);
     EXPECT_EQ(logits.values(), before);
-    cross_entropy_gradient(logits.data(), l.stride, 2, l.width, targets.data(), loss.data(), nullptr);
+    cross_entropy_gradient(logits.data(), l.stride, 2, l.width, targets.data(), nullptr, loss.data(), nullptr);
     ASSERT_TRUE(logits.only_rows_written());
     EXPECT_EQ(loss.values()[0], 0.0f);
     const auto after = logits.values();
@@ -358,7 +382,7 @@ TYPED_TEST(CudaKernels, CrossEntropyOfLogitsThatAreNoNumbers) {
     const DeviceArray<T> logits(row);
     const DeviceArray<int32_t> targets(std::vector<int32_t>{3});
     Rows<float> loss(1, 1, 1);
-    cross_entropy_gradient(logits.data(), kVocabulary, 1, kVocabulary, targets.data(), loss.data(), nullptr);
+    cross_entropy_gradient(logits.data(), kVocabulary, 1, kVocabulary, targets.data(), nullptr, loss.data(), nullptr);
     EXPECT_EQ(std::isfinite(loss.values()[0]), want_finite) << value;
     if (!want_finite) continue;
     EXPECT_NEAR(loss.values()[0], std::log(63.0), 1e-6);
@@ -528,12 +552,80 @@ TEST(CudaGradientNorm, IsTheMeansAndClips) {
     for (const float max_norm : {0.0f, 1e-3f, 1e6f}) {
       const DeviceArray<float> in(std::vector<float>{0.25f, max_norm});
       Rows<float> out(1, 2, 2);
-      gradient_norm(gradients.data(), n, scratch.data(), in.data(), in.data() + 1, out.data(), out.data() + 1, nullptr);
+      gradient_norm(gradients.data(), n, scratch.data(), in.data(), in.data() + 1, nullptr, out.data(), out.data() + 1,
+                    nullptr);
       ASSERT_TRUE(out.only_rows_written());
       const double norm = std::sqrt(sum) * 0.25;
       EXPECT_NEAR(out.values()[0], norm, 1e-6 * norm) << n;
       const double clip = max_norm > 0 ? std::min(1.0, static_cast<double>(max_norm) / (norm + 1e-6)) : 1.0;
       EXPECT_NEAR(out.values()[1], 0.25 * clip, 1e-6 * 0.25 * clip) << n;
+    }
+  }
+}
+
+/// Gradients of `n` values, one of them `planted` (at the end; nothing where it is 0).
+std::vector<float> gradients_with(int64_t n, float planted) {
+  std::vector<float> out(static_cast<size_t>(n));
+  Random random(16);
+  for (float& g : out) g = static_cast<float>(random.normal());
+  if (planted != 0.0f) out.back() = planted;
+  return out;
+}
+
+TEST(CudaLossScale, IsUndoneInNormAndFactorAndFollowsTheCpus) {
+  SLMI_REQUIRE_CUDA();
+  const float inf = INFINITY, nan = NAN, largest = std::numeric_limits<float>::max();
+  for (const int64_t n : {1, 16385}) {
+    LossScale want = {.scale = 8192.0f, .good_steps = 1998.0f};
+    const DeviceArray<LossScale> state(std::vector<LossScale>{want});
+    const DeviceArray<double> scratch(static_cast<size_t>(gradient_norm_scratch(n)));
+    const DeviceArray<float> in(std::vector<float>{0.25f, 1e-3f});
+    // Grows after the second, is halved three times, and the largest f32, whose square is none, is no overflow.
+    for (const float planted : {0.0f, 0.0f, inf, nan, -inf, largest, 0.0f}) {
+      const auto host = gradients_with(n, planted);
+      const DeviceArray<float> gradients(host);
+      Rows<float> out(1, 2, 2);
+      gradient_norm(gradients.data(), n, scratch.data(), in.data(), in.data() + 1, state.data(), out.data(),
+                    out.data() + 1, nullptr);
+      double sum = 0;
+      for (const float g : host) sum += static_cast<double>(g) * static_cast<double>(g);
+      const double inverse = 0.25 / static_cast<double>(want.scale), norm = std::sqrt(sum) * inverse;
+      const bool finite = std::isfinite(planted);
+      want = cpu::next_loss_scale(want, finite);
+      const LossScale got = state.host()[0];
+      ASSERT_EQ(got.scale, want.scale) << planted;
+      ASSERT_EQ(got.good_steps, want.good_steps) << planted;
+      ASSERT_EQ(got.skip, finite ? 0.0f : 1.0f) << planted;
+      ASSERT_EQ(got.skipped_steps, want.skipped_steps) << planted;
+      if (!finite) {
+        EXPECT_FALSE(std::isfinite(out.values()[0]));
+        continue;
+      }
+      EXPECT_NEAR(out.values()[0], norm, 1e-6 * norm) << planted;
+      const double factor = inverse * std::min(1.0, 1e-3 / (norm + 1e-6));
+      EXPECT_NEAR(out.values()[1], factor, 1e-5 * factor) << planted;
+    }
+    EXPECT_EQ(want.scale, 2048.0f) << "doubled once, halved three times";
+  }
+}
+
+TEST(CudaLossScale, ASkippedStepOnlyClearsTheGradient) {
+  SLMI_REQUIRE_CUDA();
+  const DeviceArray<float> numbers(std::vector<float>{1e-3f, 0.1f, 0.05f, 0.5f});
+  const float* d = numbers.data();
+  for (const int64_t n : {1, 4, 1027}) {
+    for (const float skip : {1.0f, 0.0f}) {
+      auto param = Rows<float>::random(1, n, n, 11), grad = Rows<float>::random(1, n, n, 12),
+           m = Rows<float>::random(1, n, n, 13, 0.1), v = Rows<float>::random(1, n, n, 14, 0.0);
+      const auto p = param.values(), mm = m.values(), vv = v.values();
+      const DeviceArray<LossScale> state(std::vector<LossScale>{{.skip = skip}});
+      adamw_step(param.data(), grad.data(), m.data(), v.data(), n, {}, {d, d + 1, d + 2, d + 3, state.data()}, nullptr);
+      EXPECT_EQ(grad.values(), std::vector<float>(static_cast<size_t>(n), 0.0f));
+      EXPECT_EQ(param.values() == p, skip != 0.0f) << n;
+      EXPECT_EQ(m.values() == mm, skip != 0.0f) << n;
+      EXPECT_EQ(v.values() == vv, skip != 0.0f) << n;
+      EXPECT_TRUE(param.only_rows_written() && grad.only_rows_written() && m.only_rows_written() &&
+                  v.only_rows_written());
     }
   }
 }

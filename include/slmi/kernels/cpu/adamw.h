@@ -1,10 +1,12 @@
-// AdamW on flat f32 buffers, and the norm that clipping needs, on the CPU. Conventions: types.h.
+// AdamW on flat f32 buffers, the norm that clipping needs, and the scale of f16 gradients, on the CPU. Conventions:
+// types.h.
 #pragma once
 
 #include <cstdint>
 
 #include "slmi/kernels/cpu/simd.h"
 #include "slmi/kernels/cpu/types.h"
+#include "slmi/kernels/loss_scale.h"
 
 namespace slmi::kernels::cpu {
 
@@ -45,5 +47,9 @@ constexpr int64_t num_sum_blocks(int64_t n) {
 // Items     blocks.
 void sum_of_squares(const float* x, int64_t n, double* block_sums, int64_t begin, int64_t end,
                     SimdLevel level = simd().level);
+
+/// What a step's gradient does to the scale of the next: not finite, it halves and the step is to be skipped; else it
+/// doubles after every kLossScaleInterval good steps in a row, unless that is no f32.
+LossScale next_loss_scale(LossScale state, bool gradient_is_finite);
 
 }  // namespace slmi::kernels::cpu

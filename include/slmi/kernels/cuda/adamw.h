@@ -1,7 +1,8 @@
-// AdamW on flat f32 buffers, and the gradient's norm, on a GPU. Conventions: types.h.
+// AdamW on flat f32 buffers, the gradient's norm and the scale of f16 gradients, on a GPU. Conventions: types.h.
 #pragma once
 
 #include "slmi/kernels/cuda/types.h"
+#include "slmi/kernels/loss_scale.h"
 
 namespace slmi::kernels::cuda {
 
@@ -9,7 +10,8 @@ namespace slmi::kernels::cuda {
 struct AdamWNumbers {
   const float* learning_rate;
   const float *bias_correction1, *bias_correction2;  // 1 - beta^step, step counted from 1
-  const float* gradient_scale;  // multiplies the gradient first: 1 / targets, times the clipping factor
+  const float* gradient_scale;            // multiplies the gradient first: 1 / targets, times the clipping factor
+  const LossScale* loss_scale = nullptr;  // where its `skip` is set the gradients are cleared, and nothing else is done
 };
 
 struct AdamWConstants {
@@ -30,9 +32,13 @@ int64_t gradient_norm_scratch(int64_t n);
 // norm = sqrt(sum of squares) * inverse_targets;  scale = inverse_targets * min(1, max_norm / (norm + 1e-6)), without
 // the second factor where max_norm is 0: what torch.nn.utils.clip_grad_norm_ does to the mean gradient.
 //
+// With a loss_scale (null: none) the gradients are that many times too large: inverse_targets is divided by it first,
+// and it then becomes that of the next step as cpu::next_loss_scale does it; the gradient is not finite if its norm is
+// not.
+//
 // Shapes    gradients f32 [n]; scratch f64 [gradient_norm_scratch(n)]; the others one f32 each.
-// Numerics  squares and sums in f64.
+// Numerics  squares and sums in f64: finite as long as the gradients are.
 void gradient_norm(const float* gradients, int64_t n, double* scratch, const float* inverse_targets,
-                   const float* max_norm, float* norm, float* scale, Stream stream);
+                   const float* max_norm, LossScale* loss_scale, float* norm, float* scale, Stream stream);
 
 }  // namespace slmi::kernels::cuda

@@ -14,9 +14,11 @@ template <class T>
 void cross_entropy_loss(const T* logits, int64_t stride, int64_t rows, int64_t vocabulary, const int32_t* targets,
                         float* loss, Stream stream);
 
-// The same, and logits[p] = softmax(logits[p]) - onehot(targets[p]) in the logits' place.
+// The same, and logits[p] = (softmax(logits[p]) - onehot(targets[p])) * scale in the logits' place.
+//
+// Shapes    scale one f32 in device memory, or null: 1.
 template <class T>
 void cross_entropy_gradient(T* logits, int64_t stride, int64_t rows, int64_t vocabulary, const int32_t* targets,
-                            float* loss, Stream stream);
+                            const float* scale, float* loss, Stream stream);
 
 }  // namespace slmi::kernels::cuda
