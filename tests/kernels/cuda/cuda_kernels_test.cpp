@@ -29,18 +29,6 @@ namespace {
 constexpr auto kScalar = cpu::SimdLevel::Scalar;
 constexpr int64_t kRows = 5;
 
-/// A width, and how rows lie: packed (stride and start multiples of 16 bytes) or anyhow.
-struct Layout {
-  int64_t width, stride, offset;
-};
-std::vector<Layout> layouts(std::vector<int64_t> widths) {
-  std::vector<Layout> out;
-  for (const int64_t w : widths) {
-    out.push_back({w, (w + 7) / 8 * 8 + 16, 0});
-    out.push_back({w, w + 3, 1});
-  }
-  return out;
-}
 const std::vector<int64_t> kWidths = {1,   3,   4,   7,    8,    9,    31,   32,   33,  127,
                                       128, 129, 576, 1023, 1024, 1025, 1536, 2048, 8192};
 

@@ -84,6 +84,19 @@ class DeviceArray {
   size_t n_ = 0;
 };
 
+/// A width, and how rows lie: packed (stride and start multiples of 16 bytes) or anyhow.
+struct Layout {
+  int64_t width, stride, offset;
+};
+inline std::vector<Layout> layouts(const std::vector<int64_t>& widths) {
+  std::vector<Layout> out;
+  for (const int64_t w : widths) {
+    out.push_back({w, (w + 7) / 8 * 8 + 16, 0});
+    out.push_back({w, w + 3, 1});
+  }
+  return out;
+}
+
 /// [rows, width] values of T, rows `stride` apart, in device memory; what lies between them and around them is a guard
 /// pattern (a NaN in every type). The first row is `offset` elements beyond a multiple of 256 bytes.
 template <class T>
