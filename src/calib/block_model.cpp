@@ -63,7 +63,7 @@ class BlockGroups final : public GroupSolver {
   std::map<std::string, std::vector<std::byte>> take_blocks() { return std::move(blocks_); }
 
  private:
-  /// Looks into `blocks`; as numbers where the device has no use for blocks.
+  /// Looks into `blocks`.
   ops::PackedMatrix matrix_of(const std::string& name, WeightFormat format, const at::Tensor& weight,
                               const std::vector<std::byte>& blocks) const {
     formats::StoredTensor stored;
@@ -71,8 +71,7 @@ class BlockGroups final : public GroupSolver {
     stored.format = format;
     stored.shape = {weight.size(0), weight.size(1)};
     stored.bytes = blocks;
-    auto out = ops::PackedMatrix::from_stored(std::move(stored));
-    return options_.device.is_cpu() ? out : out.converted_to(ops::weight_format(options_.compute));
+    return ops::PackedMatrix::from_stored(std::move(stored));
   }
 
   const FormatOf& format_of_;

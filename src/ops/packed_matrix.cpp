@@ -7,9 +7,10 @@
 
 #include <cstring>
 
-#include "cpu_types.h"
+#include "cuda_types.h"
 #include "slmi/base/error.h"
 #include "slmi/kernels/cpu/dequantize.h"
+#include "slmi/kernels/cuda/gguf.h"
 #include "slmi/quant/gguf_codec.h"
 #include "slmi/quant/gptq_packing.h"
 
@@ -36,6 +37,10 @@ void run_rows(const at::Tensor& out, int64_t rows, const Dequantize& dequantize)
 at::ScalarType dense_type(WeightFormat format) {
   if (format == WeightFormat::F32) return at::kFloat;
   return format == WeightFormat::BF16 ? at::kBFloat16 : at::kHalf;
+}
+
+kernels::cuda::BlockView block_view(const at::Tensor& blocks, WeightFormat format, int64_t n, int64_t k) {
+  return {quant::block_format(format), pointer<uint8_t>(blocks), n, k};
 }
 
 }  // namespace
@@ -135,9 +140,12 @@ PackedMatrix PackedMatrix::to(at::Device device) const {
     m.gptq_ = to_tensors(*stored_->gptq, device);
     return m;
   }
-  require(!quant::is_quantized(format_), ErrorKind::Usage,
-          "{}: {} blocks stay on the CPU for now; use --base-format nf4 or bf16 with --device cuda", name_,
-          quant::name(format_));
+  if (quant::is_quantized(format_)) {
+    m.blocks_ = at::from_blob(const_cast<std::byte*>(stored_->bytes.data()),
+                              {static_cast<int64_t>(stored_->bytes.size())}, at::kByte)
+                    .to(device);
+    return m;
+  }
   m.dense_ = at::from_blob(const_cast<std::byte*>(stored_->bytes.data()), {n_, k_}, dense_type(format_)).to(device);
   return m;
 }
@@ -161,6 +169,7 @@ void PackedMatrix::page_out() const {
 void PackedMatrix::dequantize_into(const at::Tensor& out) const {
   if (!device_.is_cpu()) {
     if (planes_.defined()) return nf4_dequantize_into(planes_, out);
+    if (blocks_.defined()) return dequantize_blocks_into(out);
     out.copy_(dequantize_cuda());
   } else if (out.scalar_type() == at::kFloat || out.scalar_type() == at::kBFloat16) {
     dequantize_rows_into(out, 0);
@@ -188,15 +197,31 @@ void PackedMatrix::dequantize_rows_into(const at::Tensor& out, int64_t first_row
   });
 }
 
+void PackedMatrix::dequantize_blocks_into(const at::Tensor& out) const {
+  on_cuda(out, [&](auto tag, auto stream) {
+    using T = Element<decltype(tag)>;
+    kernels::cuda::gguf_dequantize(block_view(blocks_, format_, n_, k_), pointer<T>(out), out.stride(0), stream);
+  });
+}
+
 at::Tensor PackedMatrix::dequantize_cuda() const {
   if (dense_.defined()) return dense_;
   if (gptq_.defined()) return dequantize(gptq_);
   const at::Tensor values = at::empty({n_, k_}, at::TensorOptions().dtype(at::kFloat).device(device_));
-  nf4_dequantize_into(planes_, values);
+  dequantize_into(values);
   return values;
 }
 
 at::Tensor PackedMatrix::rows(const at::Tensor& ids) const {
+  if (blocks_.defined()) {
+    const at::Tensor out = at::empty({ids.size(0), k_}, blocks_.options().dtype(at::kFloat)), index = ids.contiguous();
+    on_cuda(out, [&](auto tag, auto stream) {
+      using T = Element<decltype(tag)>;
+      kernels::cuda::gguf_rows(block_view(blocks_, format_, n_, k_), pointer<int32_t>(index), index.size(0),
+                               pointer<T>(out), out.stride(0), stream);
+    });
+    return out;
+  }
   if (!device_.is_cpu()) return dequantize_cuda().index_select(0, ids).to(at::kFloat);
   const at::Tensor out = at::empty({ids.size(0), k_}, at::kFloat);
   const at::Tensor index = ids.to(at::kLong).contiguous();

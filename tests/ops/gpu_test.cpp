@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <array>
+
 #include "slmi/base/error.h"
 #include "slmi/ops/attention.h"
 #include "slmi/ops/cross_entropy.h"
@@ -13,6 +15,7 @@
 #include "slmi/ops/optimizer.h"
 #include "slmi/ops/rope.h"
 #include "slmi/ops/swiglu.h"
+#include "slmi/quant/weight_format.h"
 
 namespace slmi::ops::testing {
 namespace {
@@ -194,6 +197,7 @@ struct LinearCase {
   int64_t k;  // a width that the tensor core kernels take, or one that they do not
   Residency residency;
   double dropout;
+  quant::WeightFormat format = quant::WeightFormat::BF16;
 };
 class GpuLinear : public Gpu, public ::testing::WithParamInterface<LinearCase> {};
 
@@ -204,9 +208,11 @@ TEST_P(GpuLinear, ForwardAndBackwardEqualF64) {
   std::vector<LoraPair> pairs;
   std::vector<at::Tensor> weights;
   for (const int64_t n : outputs) {
-    const at::Tensor w = at::randn({n, k}).to(at::kBFloat16).to(at::kFloat);
+    const auto stored = PackedMatrix::from_values("w", at::randn({n, k})).converted_to(GetParam().format);
+    const at::Tensor w = at::empty({n, k}, at::kBFloat16);  // what is multiplied with
+    stored.dequantize_into(w);
     weights.push_back(w.to(at::kDouble));
-    matrices.push_back(PackedMatrix::from_values("w", w).converted_to(quant::WeightFormat::BF16).to(at::kCUDA));
+    matrices.push_back(stored.to(at::kCUDA));
     LoraPair pair;
     pair.a = at::zeros({rank, k}, f32_);
     pair.b = at::zeros({n, rank}, f32_);
@@ -259,7 +265,44 @@ INSTANTIATE_TEST_SUITE_P(Widths, GpuLinear,
                                            LinearCase{128, Residency::Resident, 0.0},
                                            LinearCase{128, Residency::Transient, 0.1},
                                            LinearCase{72, Residency::Transient, 0.0},
-                                           LinearCase{72, Residency::Resident, 0.1}));
+                                           LinearCase{72, Residency::Resident, 0.1},
+                                           LinearCase{128, Residency::Transient, 0.0, quant::WeightFormat::Q8_0},
+                                           LinearCase{256, Residency::Transient, 0.1, quant::WeightFormat::Q4_K},
+                                           LinearCase{256, Residency::Resident, 0.0, quant::WeightFormat::Q6_K}));
+
+std::vector<quant::WeightFormat> block_formats() {
+  std::vector<quant::WeightFormat> out;
+  for (const auto format : quant::all_weight_formats())
+    if (quant::is_quantized(format) && !quant::has_planes(format)) out.push_back(format);
+  return out;
+}
+
+TEST_F(Gpu, LinearsOfBlocksEqualTheCpusInF32) {
+  constexpr int64_t kInputs = 512, kOutputs = 192, kTokens = 33, kRank = 8;
+  for (const auto format : block_formats()) {
+    const auto stored = PackedMatrix::from_values("w", at::randn({kOutputs, kInputs})).converted_to(format);
+    const at::Tensor x = at::randn({kTokens, kInputs}), dy = at::randn({kTokens, kOutputs});
+    const at::Tensor a = at::randn({kRank, kInputs}), b = at::randn({kOutputs, kRank});
+    const auto run = [&](at::Device device) {  // output, gradients of x, A and B
+      const auto options = at::TensorOptions().dtype(at::kFloat).device(device);
+      LoraPair pair;
+      pair.a = a.to(device);
+      pair.b = b.to(device);
+      pair.grad_a = at::zeros_like(pair.a);
+      pair.grad_b = at::zeros_like(pair.b);
+      LinearGroup group({stored.to(device)}, {{0, "o_proj"}}, Compute::F32, Residency::Transient);
+      group.attach({pair});
+      const at::Tensor x_ext = at::empty({kTokens, group.input_width()}, options);
+      x_ext.narrow(1, 0, kInputs).copy_(x);
+      const at::Tensor y = at::empty({kTokens, kOutputs}, options);
+      group.forward(x_ext, y, nullptr);
+      const at::Tensor dx = group.backward(dy.to(device), x_ext, nullptr, LinearGroup::InputGradient::Wanted);
+      return std::array{y, dx, pair.grad_a, pair.grad_b};
+    };
+    const auto got = run(at::kCUDA), want = run(at::kCPU);
+    for (size_t i = 0; i < got.size(); ++i) EXPECT_LT(distance(got[i], want[i]), 1e-5) << quant::name(format) << i;
+  }
+}
 
 TEST_F(Gpu, Nf4Matrices) {
   const auto on_cpu = PackedMatrix::from_values("w", at::randn({33, 192})).converted_to(quant::WeightFormat::NF4);
@@ -319,6 +362,26 @@ TEST_P(GpuNf4, AValueThatIsNoneIsNamedAsOnTheCpu) {
 }
 INSTANTIATE_TEST_SUITE_P(Types, GpuNf4, ::testing::Values(at::kFloat, at::kBFloat16, at::kHalf),
                          [](const auto& info) { return std::string(toString(info.param)); });
+
+TEST_F(Gpu, BlockMatrices) {
+  const at::Tensor weight = at::randn({33, 512}), ids = at::tensor({32, 0, 7, 7}, at::kInt);
+  for (const auto format : block_formats()) {
+    const auto on_cpu = PackedMatrix::from_values("w", weight).converted_to(format), on_gpu = on_cpu.to(at::kCUDA);
+    EXPECT_EQ(on_gpu.format(), format);
+    EXPECT_EQ(on_gpu.bytes(), on_cpu.bytes());
+    EXPECT_FALSE(on_gpu.held_values().defined());
+    for (const auto type : {at::kFloat, at::kBFloat16, at::kHalf}) {
+      const at::Tensor want = at::empty({33, 512}, type);
+      on_cpu.dequantize_into(want);
+      for (const int64_t more : {48, 3}) {  // rows that begin at multiples of 16 bytes, and others
+        const at::Tensor got = at::empty({33, 512 + more}, f32_.dtype(type)).narrow(1, 0, 512);
+        on_gpu.dequantize_into(got);
+        EXPECT_TRUE(at::equal(got.cpu(), want)) << quant::name(format) << " " << type << " " << more;
+      }
+    }
+    EXPECT_TRUE(at::equal(on_gpu.rows(ids.cuda()).cpu(), on_cpu.rows(ids))) << quant::name(format);
+  }
+}
 
 }  // namespace
 }  // namespace slmi::ops::testing

@@ -17,8 +17,7 @@ namespace slmi::ops {
 quant::WeightFormat weight_format(Compute compute);
 
 /// A matrix [N, K] in Hugging Face's row order. Copies share the storage. Immutable, safe to read from several threads.
-/// On the CPU the planes are the mapped file's bytes or owned ones; on a GPU they are tensors (16- and 32-bit floats,
-/// NF4 and GPTQ).
+/// On the CPU the planes are the mapped file's bytes or owned ones; on a GPU they are tensors.
 class PackedMatrix {
  public:
   PackedMatrix() = default;
@@ -28,10 +27,10 @@ class PackedMatrix {
   static PackedMatrix from_values(const std::string& name, const at::Tensor& values);
   /// Planes that were just made.
   static PackedMatrix from_gptq(const std::string& name, std::shared_ptr<const quant::GptqPlanes> planes);
-  /// The same values in another format: NF4 (block 64, double quantization), BF16, F16 or F32; rounds once from f32.
-  /// On a GPU from 16- and 32-bit floats to NF4, with the CPU's bits.
+  /// The same values in another format, all but GPTQ; rounds once from f32, NF4 in blocks of 64 with double
+  /// quantization, GGUF's blocks without importances. On a GPU from 16- and 32-bit floats to NF4, with the CPU's bits.
   PackedMatrix converted_to(quant::WeightFormat format) const;
-  /// The same matrix on another device; GGUF blocks are refused on a GPU. @throws Error{Usage} naming the flag to use.
+  /// The same matrix on another device.
   PackedMatrix to(at::Device device) const;
 
   quant::WeightFormat format() const { return format_; }
@@ -52,10 +51,11 @@ class PackedMatrix {
   void dequantize_rows_into(const at::Tensor& out, int64_t first_row) const;
   /// The values where a GPU holds them as numbers, [N, K] in the stored type; undefined otherwise.
   at::Tensor held_values() const { return dense_; }
-  /// Rows picked by ids (i32 [T]) as f32 [T, K].
+  /// Rows picked by ids (i32 [T], on the matrix's device) as f32 [T, K].
   at::Tensor rows(const at::Tensor& ids) const;
 
  private:
+  void dequantize_blocks_into(const at::Tensor& out) const;
   at::Tensor dequantize_cuda() const;
 
   std::string name_;
@@ -67,6 +67,7 @@ class PackedMatrix {
   at::Tensor dense_;                                     // GPU, 16- and 32-bit floats
   Nf4Tensors planes_;                                    // GPU, NF4
   GptqTensors gptq_;                                     // GPU, GPTQ
+  at::Tensor blocks_;                                    // GPU, GGUF blocks: u8, as in the file
 };
 
 }  // namespace slmi::ops
