@@ -62,7 +62,7 @@ struct BenchTrainConfig {
                                     {"bf16", model::BaseFormat::BF16},
                                     {"f16", model::BaseFormat::F16},
                                     {"f32", model::BaseFormat::F32}},
-          "How the frozen base is held; nf4 is QLoRA");
+          "How the frozen base is held; nf4 is QLoRA, stored keeps a GGUF file's blocks");
     field("compute", &T::compute,
           Choice<train::ComputeChoice>{{"auto", train::ComputeChoice::Auto},
                                        {"f32", train::ComputeChoice::F32},
@@ -167,11 +167,12 @@ void run_bench_train(const BenchTrainConfig& config, Runtime& rt) {
   choose_threads(config.threads);
   std::optional<AtomicFile> file;  // opened first: a place that cannot be written is known at once
   if (!config.out.empty()) file.emplace(config.out);
-  auto load = training_load_options(config.base_format, config.compute, choose_device(config.device));
-  load.resident_weights = model::ResidentWeights::AtAttach;
-  require(config.kernels.empty() || !load.device.is_cpu(), ErrorKind::Usage,
+  const at::Device device = choose_device(config.device);
+  require(config.kernels.empty() || !device.is_cpu(), ErrorKind::Usage,
           "--kernels {}: kernel times are a GPU's; give --device cuda, or leave it out", config.kernels);
   const auto checkpoint = formats::Checkpoint::open(config.base);
+  auto load = training_load_options(*checkpoint, config.base_format, config.compute, device);
+  load.resident_weights = model::ResidentWeights::AtAttach;
   const auto& c = checkpoint->config();
   StepTrace trace(config.kernels);
   const int64_t timed = config.warmup_steps + config.steps;

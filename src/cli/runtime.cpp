@@ -7,8 +7,19 @@
 #include "slmi/base/error.h"
 #include "slmi/base/parallel.h"
 #include "slmi/kernels/cpu/simd.h"
+#include "slmi/quant/weight_format.h"
 
 namespace slmi::cli {
+namespace {
+
+/// Whether the base's blocks are held in a form that a kernel of ours unpacks on a GPU; one matrix stands for all.
+bool fast_to_unpack(const formats::Checkpoint& base, model::BaseFormat format) {
+  if (format != model::BaseFormat::Stored) return format == model::BaseFormat::NF4;
+  const auto stored = base.tensor("model.layers.0.mlp.gate_proj.weight").format;
+  return quant::is_quantized(stored) && stored != quant::WeightFormat::GPTQ;
+}
+
+}  // namespace
 
 at::Device choose_device(const std::string& name) {
   const bool cuda = at::hasCUDA();
@@ -65,14 +76,15 @@ model::OpenOptions open_options(const ModelFlags& flags) {
   return options;
 }
 
-model::LoadOptions training_load_options(model::BaseFormat format, train::ComputeChoice compute, at::Device device) {
+model::LoadOptions training_load_options(const formats::Checkpoint& base, model::BaseFormat format,
+                                         train::ComputeChoice compute, at::Device device) {
   model::LoadOptions load;
   load.base_format = format;
   load.device = device;
   load.policy.compute = choose_compute(compute, device);
   load.policy.kv = ops::scalar_type(load.policy.compute);
-  const bool packed_on_gpu = !device.is_cpu() && format == model::BaseFormat::NF4;  // unpacked for each product
-  load.residency = packed_on_gpu ? ops::Residency::Transient : ops::Residency::Resident;
+  const bool unpacked_each_time = !device.is_cpu() && fast_to_unpack(base, format);
+  load.residency = unpacked_each_time ? ops::Residency::Transient : ops::Residency::Resident;
   return load;
 }
 

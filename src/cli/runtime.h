@@ -30,7 +30,7 @@ inline constexpr const char* kStudyCalibrationRowsText = "512; fewer of long row
 /// Model and machine flags that train, eval, predict and merge have in common.
 struct ModelFlags {
   std::string base, prompt_template, system, tokenizer;
-  model::BaseFormat base_format = model::BaseFormat::Stored;
+  model::BaseFormat base_format = model::BaseFormat::Auto;
   train::ComputeChoice compute = train::ComputeChoice::Auto;
   std::string device = "auto";
   int64_t threads = 0;
@@ -45,12 +45,15 @@ struct ModelFlags {
     field("system", &T::system, Metavar{"TEXT|FILE"}, "System turn for requests that bring none");
     field("tokenizer", &T::tokenizer, Metavar{"PATH"}, DefaultText{"the base's"}, "Vocabulary file or directory");
     field("base_format", &T::base_format,
-          Choice<model::BaseFormat>{{"stored", model::BaseFormat::Stored},
+          Choice<model::BaseFormat>{{"auto", model::BaseFormat::Auto},
+                                    {"stored", model::BaseFormat::Stored},
                                     {"nf4", model::BaseFormat::NF4},
                                     {"bf16", model::BaseFormat::BF16},
                                     {"f16", model::BaseFormat::F16},
                                     {"f32", model::BaseFormat::F32}},
-          Synonyms{"load-in-4bit"}, "How the base's matrices are held");
+          Synonyms{"load-in-4bit"},
+          "How the base's matrices are held; auto is stored, but GGUF blocks as numbers on a GPU, which decodes faster "
+          "in more memory");
     field("compute", &T::compute,
           Choice<train::ComputeChoice>{{"auto", train::ComputeChoice::Auto},
                                        {"f32", train::ComputeChoice::F32},
@@ -72,7 +75,8 @@ int choose_threads(int64_t threads);
 
 model::OpenOptions open_options(const ModelFlags& flags);
 /// How a training run holds its base in memory and computes with it. @throws Error{Usage} for f16 on a CPU.
-model::LoadOptions training_load_options(model::BaseFormat format, train::ComputeChoice compute, at::Device device);
+model::LoadOptions training_load_options(const formats::Checkpoint& base, model::BaseFormat format,
+                                         train::ComputeChoice compute, at::Device device);
 
 /// Quotes an argument for a POSIX shell if it needs it.
 std::string shell_quoted(const std::string& argument);

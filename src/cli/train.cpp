@@ -48,11 +48,12 @@ Inputs read_inputs(const TrainConfig& config) {
   Inputs in;
   in.options.prompt_template = config.prompt_template;
   in.options.system = config.system;
-  in.options.load = training_load_options(config.base_format, config.compute, choose_device(config.device));
+  const at::Device device = choose_device(config.device);
   in.files = model::open_files(config.base, in.options);
   require(in.files.adapter_path.empty(), ErrorKind::Usage,
           "--base {}: an adapter; train from its base with --init-adapter {}, or merge it first", config.base,
           config.base);
+  in.options.load = training_load_options(*in.files.checkpoint, config.base_format, config.compute, device);
   const std::string system = in.files.prompts->system_text();
   in.rows = read(config.data, config, system);
   if (config.limit > 0 && config.limit < static_cast<int64_t>(in.rows.rows.size()))

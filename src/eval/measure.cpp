@@ -46,6 +46,7 @@ std::string weights_hash(const formats::Checkpoint& checkpoint) {
 
 std::string format_name(const formats::Checkpoint& checkpoint, model::BaseFormat format) {
   switch (format) {
+    case model::BaseFormat::Auto:
     case model::BaseFormat::Stored:
       return checkpoint.formats_text();
     case model::BaseFormat::NF4:

@@ -29,11 +29,9 @@ constexpr int kNoProgram = 127;  // exit status of a child whose exec failed, as
 /// Names of enum values in the job file.
 template <class E>
 using Names = std::vector<std::pair<E, std::string>>;
-const Names<model::BaseFormat> kBaseFormats = {{model::BaseFormat::Stored, "stored"},
-                                               {model::BaseFormat::NF4, "nf4"},
-                                               {model::BaseFormat::BF16, "bf16"},
-                                               {model::BaseFormat::F16, "f16"},
-                                               {model::BaseFormat::F32, "f32"}};
+const Names<model::BaseFormat> kBaseFormats = {{model::BaseFormat::Auto, "auto"}, {model::BaseFormat::Stored, "stored"},
+                                               {model::BaseFormat::NF4, "nf4"},   {model::BaseFormat::BF16, "bf16"},
+                                               {model::BaseFormat::F16, "f16"},   {model::BaseFormat::F32, "f32"}};
 const Names<ops::Compute> kComputes = {
     {ops::Compute::F32, "f32"}, {ops::Compute::BF16, "bf16"}, {ops::Compute::F16, "f16"}};
 const Names<at::ScalarType> kTypes = {{at::kFloat, "f32"}, {at::kBFloat16, "bf16"}, {at::kHalf, "f16"}};

@@ -12,6 +12,7 @@ using quant::WeightFormat;
 
 WeightFormat target_format(BaseFormat wanted, WeightFormat stored) {
   switch (wanted) {
+    case BaseFormat::Auto:
     case BaseFormat::Stored:
       return stored;
     case BaseFormat::NF4:
@@ -31,10 +32,11 @@ WeightFormat embedding_format(BaseFormat wanted, WeightFormat stored) {
   return wanted == BaseFormat::NF4 ? stored : target_format(wanted, stored);
 }
 
-/// A GPU holds no GGUF blocks: there they become numbers of the compute type, which products would be made of anyway.
+/// Where it is not asked for them, a GPU holds no GGUF blocks, but the numbers that products would be made of anyway.
 WeightFormat held_format(WeightFormat format, const LoadOptions& options) {
-  const bool blocks = quant::is_quantized(format) && format != WeightFormat::NF4 && format != WeightFormat::GPTQ;
-  return blocks && !options.device.is_cpu() ? ops::weight_format(options.policy.compute) : format;
+  const bool blocks = quant::is_quantized(format) && !quant::has_planes(format);
+  const bool kept = options.device.is_cpu() || options.base_format == BaseFormat::Stored;
+  return blocks && !kept ? ops::weight_format(options.policy.compute) : format;
 }
 
 /// A GPU takes numbers as they are stored and makes NF4 of them itself: start-up does not wait for the host's cores.

@@ -163,6 +163,22 @@ TEST(Bench, TrainingStepsAreCountedAsAsked) {
   EXPECT_THAT(got.out, HasSubstr("tokens computed a step"));
 }
 
+TEST(Bench, TrainsOnTheBlocksOfAGguf) {
+  const TemporaryDirectory dir;
+  write_tiny_gguf(dir / "q8.gguf");
+  const Outcome got =
+      run("slmi bench train --base q8.gguf --base-format stored --threads 1 --rows 3 --row-tokens 40 --steps 2 "
+          "--warmup-steps 1 --rank 2",
+          dir.path());
+  ASSERT_EQ(got.code, 0) << got.err;
+  EXPECT_THAT(got.out, HasSubstr("tokens computed a step"));
+  for (const char* format : {"auto", "stored"}) {
+    const Outcome answer =
+        run(std::string("slmi predict --max-new-tokens 4 --model q8.gguf --base-format ") + format + " on", dir.path());
+    EXPECT_EQ(answer.code, 0) << format << answer.err;
+  }
+}
+
 TEST(Bench, TrainingNeedsRoomForWhatItIsToldToHave) {
   const TemporaryDirectory dir;
   const Outcome got = run("slmi bench train --base b --row-tokens 16 --shared-tokens 12 --target-tokens 4", dir.path());

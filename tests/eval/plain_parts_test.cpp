@@ -155,6 +155,8 @@ TEST(WorkerJob, SurvivesItsJson) {
   EXPECT_EQ(back.open.load.residency, ops::Residency::Transient);
   EXPECT_EQ(back.open.load.device, at::Device(at::kCUDA, 0));
   EXPECT_EQ(back.rows.limit, 7);
+  job.open.load.base_format = model::BaseFormat::Auto;
+  EXPECT_EQ(worker_job_from_json(to_json(job), "test").open.load.base_format, model::BaseFormat::Auto);
 }
 
 data::RowSet three_rows() {

@@ -11,6 +11,7 @@
 #include "slmi/base/random.h"
 #include "slmi/formats/checkpoint.h"
 #include "slmi/formats/hf_directory.h"
+#include "slmi/quant/gguf_codec.h"
 
 namespace slmi::formats {
 
@@ -32,12 +33,12 @@ inline LlamaConfig tiny_config() {
 
 class TinyModel {
  public:
-  explicit TinyModel(const LlamaConfig& config, uint64_t seed = 1) : config_(config) {
+  explicit TinyModel(const LlamaConfig& config, uint64_t seed = 1, double spread = 1.0) : config_(config) {
     Random random(seed);
     for (const auto& t : expected_tensors(config)) {
       auto& values = values_[t.name];
       values.resize(num_elements(t.shape));
-      for (float& v : values) v = static_cast<float>(random.normal());
+      for (float& v : values) v = static_cast<float>(spread * random.normal());
     }
   }
 
@@ -59,8 +60,9 @@ class TinyModel {
     write_hf_directory(directory, config_, tensors(), Provenance{}, options);
   }
 
-  /// `add` may add to the file before it is written.
-  void write_gguf(const std::filesystem::path& path, const std::function<void(GgufWriter&)>& add = {}) const {
+  /// `add` may add to the file before it is written. Matrices are stored in `format`.
+  void write_gguf(const std::filesystem::path& path, const std::function<void(GgufWriter&)>& add = {},
+                  quant::WeightFormat format = quant::WeightFormat::F32) const {
     GgufWriter w;
     w.add_string("general.architecture", "llama");
     const auto u32 = [&](const char* key, int64_t value) { w.add_u32(key, static_cast<uint32_t>(value)); };
@@ -72,16 +74,19 @@ class TinyModel {
     u32("llama.context_length", config_.max_position_embeddings);
     w.add_f32("llama.attention.layer_norm_rms_epsilon", static_cast<float>(config_.rms_norm_eps));
     w.add_f32("llama.rope.freq_base", static_cast<float>(config_.rope_theta));
-    std::map<std::string, std::vector<std::byte>> moved;
+    std::map<std::string, std::vector<std::byte>> made, moved;
     for (const auto& t : tensors()) {
       auto bytes = t.bytes;
+      const auto stored = t.shape.size() == 2 ? format : quant::WeightFormat::F32;
+      if (stored != quant::WeightFormat::F32)
+        bytes = made[t.name] = quant::quantize(stored, values_.at(t.name), t.shape[0], t.shape[1]);
       const bool q = t.name.ends_with("q_proj.weight"), k = t.name.ends_with("k_proj.weight");
       if (q || k) {
-        const auto row = static_cast<uint64_t>(config_.hidden_size) * sizeof(float);
+        const auto row = static_cast<uint64_t>(quant::row_bytes(stored, config_.hidden_size));
         moved[t.name] = rows_to_interleaved(bytes, q ? config_.num_heads : config_.num_kv_heads, config_.head_dim, row);
         bytes = moved[t.name];
       }
-      w.add_tensor(gguf_name_of_hf(t.name), quant::WeightFormat::F32, t.shape, bytes);
+      w.add_tensor(gguf_name_of_hf(t.name), stored, t.shape, bytes);
     }
     if (add) add(w);
     w.write(path);

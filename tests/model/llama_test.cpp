@@ -4,6 +4,7 @@
 
 #include "reference.h"
 #include "slmi/model/kv_cache.h"
+#include "small_gguf.h"
 
 namespace slmi::model::testing {
 namespace {
@@ -83,6 +84,40 @@ TEST(Forward, DecodingWithTheCacheEqualsPrefill) {
     for (int64_t i = 25; i < 40; ++i) run(i, 1, 3 + i - 10, {0, 1, 50, 10, 3, i - 10 + 1});
   }
 }
+
+class BaseFormats : public ::testing::TestWithParam<at::DeviceType> {
+ protected:
+  void SetUp() override {
+    if (GetParam() == at::kCUDA && !at::hasCUDA()) GTEST_SKIP() << "no GPU here";
+  }
+};
+
+TEST_P(BaseFormats, BlocksAreKeptWhereTheyAreAskedFor) {
+  using quant::WeightFormat;
+  for (const auto stored : {WeightFormat::Q8_0, WeightFormat::Q4_K, WeightFormat::Q6_K}) {
+    const SmallGguf file(stored);
+    at::Tensor first;
+    for (const auto& [wanted, held] : {std::pair{BaseFormat::Stored, stored},
+                                       std::pair{BaseFormat::Auto, GetParam() == at::kCPU ? stored : WeightFormat::F32},
+                                       std::pair{BaseFormat::F32, WeightFormat::F32}}) {
+      LoadOptions options;
+      options.base_format = wanted;
+      options.device = GetParam();
+      options.residency = ops::Residency::Transient;
+      const auto llama = load(file.path(), options);
+      EXPECT_EQ(llama->blocks()[0].qkv.matrices()[0].format(), held) << quant::name(stored);
+      EXPECT_EQ(llama->blocks()[1].down.matrices()[0].format(), held) << quant::name(stored);
+      EXPECT_EQ(llama->embedding().format(), held) << quant::name(stored);
+      EXPECT_EQ(&llama->output_matrix(), &llama->embedding());
+      const at::Tensor logits = logits_of(*llama, tokens(20, file.vocab_size(), 3));
+      if (!first.defined()) first = logits;
+      EXPECT_TRUE(at::equal(logits, first)) << "the same numbers, " << quant::name(stored);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, BaseFormats, ::testing::Values(at::kCPU, at::kCUDA),
+                         [](const auto& info) { return info.param == at::kCPU ? "Cpu" : "Gpu"; });
 
 TEST(Forward, NF4AndBf16BasesRunAndDifferFromTheStoredOne) {
   SLMI_REQUIRE_SMOLLM2();

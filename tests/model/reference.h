@@ -41,14 +41,14 @@ inline std::shared_ptr<Llama> load(const std::string& path, const LoadOptions& o
 inline ForwardContext single(Llama& llama, int64_t n) {
   llama.reserve_positions(n);
   ForwardContext context;
-  context.positions = at::arange(n, at::kInt);
-  context.plan = ops::AttentionPlan({{0, n, 0, 0, 0, n}}, at::kCPU);
+  context.positions = at::arange(n, at::kInt).to(llama.device());
+  context.plan = ops::AttentionPlan({{0, n, 0, 0, 0, n}}, llama.device());
   return context;
 }
 
 inline at::Tensor logits_of(Llama& llama, const std::vector<int32_t>& ids) {
   const auto n = static_cast<int64_t>(ids.size());
-  return llama.head(llama.forward(at::tensor(ids, at::kInt), single(llama, n)));
+  return llama.head(llama.forward(at::tensor(ids, at::kInt).to(llama.device()), single(llama, n)));
 }
 
 /// max |a - b| / max |b|: the house's relative error of tensors.

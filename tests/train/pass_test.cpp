@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "../model/reference.h"
+#include "../model/small_gguf.h"
 #include "slmi/formats/peft_adapter.h"
 #include "slmi/ops/optimizer.h"
 
@@ -122,6 +123,38 @@ TEST(Pass, DropoutIsTheSameWithAndWithoutSharing) {
   EXPECT_LT(distance(on, off), 1e-4);
   dropout.step = 3;
   EXPECT_GT(distance(f.gradient(some_rows(), data::SharedPrefix::On, model::SavePolicy::All, &dropout), on), 1e-2);
+}
+
+TEST(Pass, BlocksOnAGpuGiveTheGradientOfTheCpu) {
+  if (!at::hasCUDA()) GTEST_SKIP() << "no GPU here";
+  using quant::WeightFormat;
+  for (const auto format : {WeightFormat::Q4_0, WeightFormat::Q8_0, WeightFormat::Q4_K, WeightFormat::Q6_K}) {
+    const model::testing::SmallGguf file(format);
+    const auto gradient = [&](at::Device device, ops::Compute compute, ops::Residency residency) {
+      model::LoadOptions load;
+      load.base_format = model::BaseFormat::Stored;
+      load.device = device;
+      load.policy.compute = compute;
+      load.residency = residency;
+      const auto llama = model::testing::load(file.path(), load);
+      model::Lora lora(llama->config(), {}, device, 3);
+      at::manual_seed(5);
+      lora.values().copy_(at::randn({lora.size()}) * 0.05);  // B too: at the start it is zero
+      lora.enable_training();
+      llama->attach(lora);
+      const auto set = dataset(some_rows());
+      const std::vector<int64_t> all = {0, 1, 2, 3, 4, 5};
+      const auto batch = model::to_device(data::pack(set, all, data::SharedPrefix::On), device);
+      forward_backward(*llama, batch, model::SavePolicy::All, nullptr);
+      return lora.gradients().cpu();
+    };
+    const auto resident = ops::Residency::Resident, transient = ops::Residency::Transient;
+    const at::Tensor want = gradient(at::kCPU, ops::Compute::F32, resident);
+    EXPECT_LT(distance(gradient(at::kCUDA, ops::Compute::F32, transient), want), 1e-4) << quant::name(format);
+    EXPECT_LT(distance(gradient(at::kCUDA, ops::Compute::F32, resident), want), 1e-4) << quant::name(format);
+    // bf16 rounds what goes into each product and comes out of it.
+    EXPECT_LT(distance(gradient(at::kCUDA, ops::Compute::BF16, transient), want), 0.05) << quant::name(format);
+  }
 }
 
 TEST(Pass, GradientIsThatOfFiniteDifferences) {

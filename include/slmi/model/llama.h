@@ -21,8 +21,9 @@
 
 namespace slmi::model {
 
-/// How the base's matrices are held: as stored in the file, or converted when loaded.
-enum class BaseFormat { Stored, NF4, BF16, F16, F32 };
+/// How the base's matrices are held: as stored in the file, or converted when loaded. Auto is Stored, but a GPU then
+/// holds GGUF blocks as numbers of the compute type: decoding is faster than where each token unpacks all of them.
+enum class BaseFormat { Auto, Stored, NF4, BF16, F16, F32 };
 
 /// When the resident weights are made: at once, or by the attach() that follows, which decides how wide they are. Made
 /// twice, they leave holes in the heap of their whole size.
@@ -85,8 +86,7 @@ struct HiddenGradient {
 
 class Llama {
  public:
-  /// @throws Error{Input} if tensors are missing or of the wrong shape, Error{Usage} for a format that the device
-  /// cannot hold.
+  /// @throws Error{Input} if tensors are missing or of the wrong shape.
   static std::shared_ptr<Llama> load(const formats::Checkpoint& checkpoint, const LoadOptions& options);
 
   const formats::LlamaConfig& config() const { return config_; }

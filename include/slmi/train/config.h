@@ -131,7 +131,8 @@ void TrainConfig::fields(V&& field) {
                                   {"bf16", model::BaseFormat::BF16},
                                   {"f16", model::BaseFormat::F16},
                                   {"f32", model::BaseFormat::F32}},
-        Synonyms{"load-in-4bit", "bnb-4bit-quant-type"}, "How the frozen base is held; nf4 is QLoRA");
+        Synonyms{"load-in-4bit", "bnb-4bit-quant-type"},
+        "How the frozen base is held; nf4 is QLoRA, stored keeps a GGUF file's blocks");
   field("compute", &T::compute,
         Choice<ComputeChoice>{{"auto", ComputeChoice::Auto},
                               {"f32", ComputeChoice::F32},
