@@ -171,7 +171,7 @@ void run_bench_train(const BenchTrainConfig& config, Runtime& rt) {
   require(config.kernels.empty() || !device.is_cpu(), ErrorKind::Usage,
           "--kernels {}: kernel times are a GPU's; give --device cuda, or leave it out", config.kernels);
   const auto checkpoint = formats::Checkpoint::open(config.base);
-  auto load = training_load_options(*checkpoint, config.base_format, config.compute, device);
+  auto load = training_load_options(*checkpoint, config.base_format, choose_compute(config.compute, device), device);
   load.resident_weights = model::ResidentWeights::AtAttach;
   const auto& c = checkpoint->config();
   StepTrace trace(config.kernels);

@@ -77,12 +77,12 @@ model::OpenOptions open_options(const ModelFlags& flags) {
 }
 
 model::LoadOptions training_load_options(const formats::Checkpoint& base, model::BaseFormat format,
-                                         train::ComputeChoice compute, at::Device device) {
+                                         ops::Compute compute, at::Device device) {
   model::LoadOptions load;
   load.base_format = format;
   load.device = device;
-  load.policy.compute = choose_compute(compute, device);
-  load.policy.kv = ops::scalar_type(load.policy.compute);
+  load.policy.compute = compute;
+  load.policy.kv = ops::scalar_type(compute);
   const bool unpacked_each_time = !device.is_cpu() && fast_to_unpack(base, format);
   load.residency = unpacked_each_time ? ops::Residency::Transient : ops::Residency::Resident;
   return load;

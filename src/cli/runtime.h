@@ -74,9 +74,9 @@ ops::Compute choose_compute(train::ComputeChoice choice, at::Device device);
 int choose_threads(int64_t threads);
 
 model::OpenOptions open_options(const ModelFlags& flags);
-/// How a training run holds its base in memory and computes with it. @throws Error{Usage} for f16 on a CPU.
+/// How a training run holds its base in memory and computes with it.
 model::LoadOptions training_load_options(const formats::Checkpoint& base, model::BaseFormat format,
-                                         train::ComputeChoice compute, at::Device device);
+                                         ops::Compute compute, at::Device device);
 
 /// Quotes an argument for a POSIX shell if it needs it.
 std::string shell_quoted(const std::string& argument);

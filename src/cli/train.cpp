@@ -49,11 +49,12 @@ Inputs read_inputs(const TrainConfig& config) {
   in.options.prompt_template = config.prompt_template;
   in.options.system = config.system;
   const at::Device device = choose_device(config.device);
+  const ops::Compute compute = choose_compute(config.compute, device);
   in.files = model::open_files(config.base, in.options);
   require(in.files.adapter_path.empty(), ErrorKind::Usage,
           "--base {}: an adapter; train from its base with --init-adapter {}, or merge it first", config.base,
           config.base);
-  in.options.load = training_load_options(*in.files.checkpoint, config.base_format, config.compute, device);
+  in.options.load = training_load_options(*in.files.checkpoint, config.base_format, compute, device);
   const std::string system = in.files.prompts->system_text();
   in.rows = read(config.data, config, system);
   if (config.limit > 0 && config.limit < static_cast<int64_t>(in.rows.rows.size()))

@@ -1,10 +1,11 @@
 // For tools/check-gptq and tools/check-nf4: what slmi reads out of a model directory, as raw f32.
 //
-//   logits_dump MODEL IDS.json OUT.f32        IDS.json: [[1, 2, 3], ...]; OUT: rows one after another, [T, V] each
-//   logits_dump MODEL NAME.weight OUT.f32     OUT: that matrix, [N, K]
+//   logits_dump MODEL IDS.json OUT.f32          IDS.json: [[1, 2, 3], ...]; OUT: rows one after another, [T, V] each
+//   logits_dump MODEL NAME.weight ... OUT.f32   OUT: those matrices, [N, K] each
 #include <ATen/ATen.h>
 #include <fstream>
 #include <iostream>
+#include <span>
 
 #include "slmi/base/error.h"
 #include "slmi/base/json.h"
@@ -53,18 +54,19 @@ void dump_logits(const formats::Checkpoint& checkpoint, const std::string& ids_p
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 4) {
-    std::cerr << "usage: logits_dump MODEL IDS.json|NAME.weight OUT.f32\n";
+  const std::vector<std::string> arguments(argv, argv + argc);
+  if (argc < 4 || (argc > 4 && !arguments[2].ends_with(".weight"))) {
+    std::cerr << "usage: logits_dump MODEL IDS.json|NAME.weight... OUT.f32\n";
     return 2;
   }
   try {
-    const auto checkpoint = formats::Checkpoint::open(argv[1]);
-    const std::string what = argv[2];
-    std::ofstream out(argv[3], std::ios::binary);
-    if (what.ends_with(".weight"))
-      dump_weight(*checkpoint, what, out);
+    const auto checkpoint = formats::Checkpoint::open(arguments[1]);
+    std::ofstream out(arguments.back(), std::ios::binary);
+    if (arguments[2].ends_with(".weight"))
+      for (const auto& name : std::span(arguments).subspan(2, arguments.size() - 3))
+        dump_weight(*checkpoint, name, out);
     else
-      dump_logits(*checkpoint, what, out);
+      dump_logits(*checkpoint, arguments[2], out);
   } catch (const slmi::Error& e) {
     std::cerr << "logits_dump: " << e.what() << "\n";
     return slmi::exit_code(e.kind());
