@@ -10,7 +10,7 @@ namespace slmi::data {
 namespace {
 
 constexpr int64_t kTokenGranule = 16;
-constexpr int64_t kTokenSteps = 16, kCountSteps = 8, kLengthSteps = 2;  // an octave
+constexpr int64_t kTokenSteps = 32, kCountSteps = 8, kLengthSteps = 2;  // an octave
 constexpr int64_t kLengthGranule = 128;                                 // what a block of attention takes at once
 
 /// The smallest multiple of granule >= x among `steps` sizes an octave; 0 stays 0.
