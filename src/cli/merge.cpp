@@ -37,7 +37,7 @@ struct MergeConfig {
     field("onto", &T::onto,
           Choice<MergeOnto>{{"auto", MergeOnto::Auto}, {"w16", MergeOnto::W16}, {"dequant", MergeOnto::Dequant}},
           "Base that the update is added to: the 16- or 32-bit weights, or what QLoRA training saw of them; auto takes "
-          "w16 unless the base is quantized");
+          "what the adapter was trained on, and where it does not say, w16 unless the base is quantized");
     field("template", &T::prompt_template, Metavar{"NAME|FILE"}, Synonyms{"chat-template"},
           DefaultText{"the adapter's own"}, "Chat template: llama3, chatml, plain, or a JSON file");
     field("system", &T::system, Metavar{"TEXT|FILE"}, DefaultText{"the adapter's own"},

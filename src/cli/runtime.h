@@ -52,8 +52,8 @@ struct ModelFlags {
                                     {"f16", model::BaseFormat::F16},
                                     {"f32", model::BaseFormat::F32}},
           Synonyms{"load-in-4bit"},
-          "How the base's matrices are held; auto is stored, but GGUF blocks as numbers on a GPU, which decodes faster "
-          "in more memory");
+          "How the base's matrices are held; auto is stored, for an adapter that was trained on NF4 NF4's values, but "
+          "GGUF blocks as numbers on a GPU, which decodes faster in more memory");
     field("compute", &T::compute,
           Choice<train::ComputeChoice>{{"auto", train::ComputeChoice::Auto},
                                        {"f32", train::ComputeChoice::F32},

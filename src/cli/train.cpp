@@ -157,6 +157,7 @@ void train_rows(const TrainConfig& config, Runtime& rt) {
   hooks.signal = &rt.signal;
   auto provenance = model::provenance_of(in.files, rt.command_line);
   if (in.form) provenance.answer_form = in.form->to_json();
+  if (config.base_format == model::BaseFormat::NF4) provenance.trained_on = model::kTrainedOnNf4;
   hooks.save_adapter = [&](const fs::path& directory) {
     lora.save(directory, fs::absolute(config.base).lexically_normal().string());
     formats::write_provenance(directory, provenance);

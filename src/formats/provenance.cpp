@@ -87,6 +87,7 @@ Json Provenance::to_json() const {
           {"stop_ids", stop_ids},
           {"base", base_to_json(base)},
           {"adapter", adapter},
+          {"trained_on", trained_on},
           {"merge_base", merge_base},
           {"quantization", quantization},
           {"calibration_hash", calibration_hash},
@@ -121,6 +122,7 @@ Provenance Provenance::from_json(const Json& json, const std::string& source) {
   if (const Json* ids = fields.find("stop_ids")) out.stop_ids = stop_ids_of(*ids, problems);
   if (const Json* base = fields.find("base")) out.base = base_from_json(*base, problems);
   out.adapter = fields.text("adapter", "");
+  out.trained_on = fields.text("trained_on", "");
   out.merge_base = fields.text("merge_base", "");
   out.quantization = fields.text("quantization", "");
   out.calibration_hash = fields.text("calibration_hash", "");

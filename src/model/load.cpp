@@ -39,6 +39,11 @@ WeightFormat held_format(WeightFormat format, const LoadOptions& options) {
   return blocks && !kept ? ops::weight_format(options.policy.compute) : format;
 }
 
+/// Whether a matrix takes the detour that the adapter's training took.
+bool takes_nf4_values(const LoadOptions& options, bool embedding) {
+  return options.base_format == BaseFormat::Auto && options.through_nf4 && !embedding;
+}
+
 /// A GPU takes numbers as they are stored and makes NF4 of them itself: start-up does not wait for the host's cores.
 bool quantized_there(WeightFormat stored, WeightFormat wanted, at::Device device) {
   return wanted == WeightFormat::NF4 && !quant::is_quantized(stored) && !device.is_cpu();
@@ -53,6 +58,10 @@ class Loader {
     auto m = ops::PackedMatrix::from_stored(checkpoint_.tensor(name));
     require(m.n() == n && m.k() == k, ErrorKind::Input, "{}: tensor '{}' is [{}, {}], the configuration needs [{}, {}]",
             checkpoint_.path().string(), name, m.n(), m.k(), n, k);
+    if (takes_nf4_values(options_, embedding)) {
+      m = m.converted_to(WeightFormat::NF4);
+      if (!options_.device.is_cpu()) m = m.converted_to(ops::weight_format(options_.policy.compute));
+    }
     const auto wanted = embedding ? embedding_format(options_.base_format, m.format())
                                   : target_format(options_.base_format, m.format());
     const auto format = held_format(wanted, options_);

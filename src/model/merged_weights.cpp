@@ -25,7 +25,7 @@ at::Tensor MergedTensor::rows(int64_t begin, int64_t end) const {
   if (vector_.defined()) return vector_.slice(0, begin, end);
   at::Tensor out = at::empty({end - begin, k_}, at::kFloat);
   matrix_.dequantize_rows_into(out, begin);
-  if (!adapted()) return out;
+  if (!pair_.a.defined()) return out;
   return at::addmm(out, pair_.b.slice(0, begin, end), pair_.a, 1.0, pair_.scale);
 }
 
@@ -40,8 +40,9 @@ MergedWeights::MergedWeights(const ModelFiles& files, MergeOnto onto)
       "--onto w16: the base {} is quantized ({}): its 16-bit weights are not in it; take --onto dequant, or name the "
       "16-bit form of this base with --base",
       files.base_path.string(), files.checkpoint->formats_text());
-  merge_base_ = quantized_ || onto == MergeOnto::Dequant ? "dequant" : "w16";
-  through_nf4_ = onto == MergeOnto::Dequant && !quantized_;
+  // Who asks for what training saw on a base of numbers means QLoRA's, whether or not the adapter says so.
+  through_nf4_ = onto != MergeOnto::W16 && (files.trained_on_nf4() || (onto == MergeOnto::Dequant && !quantized_));
+  merge_base_ = through_nf4_ ? "nf4" : quantized_ ? "dequant" : "w16";
   adapter_ = formats::PeftAdapter::open(files.adapter_path);
   lora_ = Lora::from_adapter(files.checkpoint->config(), *adapter_, at::kCPU);
   for (const auto& slot : lora_.slots()) {
@@ -61,9 +62,13 @@ MergedTensor MergedWeights::tensor(const std::string& hf_name) const {
   }
   out.n_ = out.stored_.shape[0];
   out.matrix_ = ops::PackedMatrix::from_stored(out.stored_);
+  if (through_nf4_ && hf_name.ends_with("_proj.weight")) {
+    out.matrix_ = out.matrix_.converted_to(WeightFormat::NF4);
+    out.changed_ = true;
+  }
   const auto slot = slots_.find(hf_name);
   if (slot == slots_.end()) return out;
-  if (through_nf4_) out.matrix_ = out.matrix_.converted_to(WeightFormat::NF4);
+  out.changed_ = true;
   out.pair_ = lora_.pair(slot->second->layer, slot->second->module);
   return out;
 }

@@ -156,6 +156,7 @@ OpenedModel open_model(const fs::path& path, const OpenOptions& options) {
   OpenedModel out;
   out.files = open_files(path, options);
   LoadOptions load = options.load;
+  load.through_nf4 = out.files.trained_on_nf4();
   if (!out.files.adapter_path.empty()) load.resident_weights = ResidentWeights::AtAttach;
   out.llama = Llama::load(*out.files.checkpoint, load);
   if (!out.files.adapter_path.empty()) {

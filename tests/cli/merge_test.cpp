@@ -116,7 +116,7 @@ TEST_F(Merge, ProvenanceRecordsBaseLineageAdapterAndMergeBase) {
 
 TEST_F(Merge, OntoDequantTakesTheProjectionsThroughNf4) {
   ASSERT_NO_FATAL_FAILURE(merge("--base base --dtype f32 --onto dequant"));
-  EXPECT_EQ(provenance()["merge_base"], "dequant");
+  EXPECT_EQ(provenance()["merge_base"], "nf4");
   const auto base = formats::Checkpoint::open(dir_ / "base");
   const auto adapter = formats::PeftAdapter::open(dir_ / "adapter");
   for (const auto& name : base->names()) {
@@ -130,6 +130,58 @@ TEST_F(Merge, OntoDequantTakesTheProjectionsThroughNf4) {
     const auto got = values_of(*merged_, name);
     for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], want[i], 1e-6) << name << " element " << i;
   }
+}
+
+/// The adapter makes up for what NF4 changed: on other values of the base it would be off.
+class TrainedOnNf4 : public Merge {
+ protected:
+  void SetUp() override {
+    Merge::SetUp();
+    write_text(dir_ / "rows.jsonl", R"({"text": "on", "answer": "{\"in\": 1}"}
+{"text": "two in one", "answer": "{\"in\": 2}"}
+)");
+  }
+  /// A run on `base`; its adapter is what the checks below merge.
+  void train(const std::string& base, const std::string& format) {
+    fs::remove_all(dir_ / "adapter");
+    const Outcome got =
+        run("slmi train --data rows.jsonl --epochs 1 --batch-size 2 --lr 0.05 --compute f32 --out run --base " + base +
+                " --base-format " + format,
+            dir_.path());
+    ASSERT_EQ(got.code, 0) << got.err;
+    fs::copy(dir_ / "run/adapter", dir_ / "adapter");
+  }
+  double log_probability(const std::string& model) { return answer(model)["log_probability"].get<double>(); }
+};
+
+TEST_F(TrainedOnNf4, ItsBaseHasTheseValuesWhereverItIsUsed) {
+  write_tiny_gguf(dir_ / "tiny.gguf");
+  for (const std::string base : {"base", "tiny.gguf"}) {
+    ASSERT_NO_FATAL_FAILURE(train(base, "nf4"));
+    EXPECT_EQ(read_json_file((dir_ / "adapter/slmi.json").string())["trained_on"], "nf4");
+    const double trained = log_probability("adapter --base-format nf4"),
+                 other = log_probability("adapter --base-format stored");
+    ASSERT_GT(std::abs(trained - other), 1e-3) << base;
+    EXPECT_EQ(log_probability("adapter"), trained) << base;
+    ASSERT_NO_FATAL_FAILURE(merge("--dtype f32"));
+    EXPECT_EQ(provenance()["merge_base"], "nf4");
+    EXPECT_NEAR(log_probability("merged"), trained, 1e-4) << base;
+    const Outcome exported =
+        run("slmi quantize --gguf --type F32 --rows 0 --model adapter --out made.gguf", dir_.path());
+    ASSERT_EQ(exported.code, 0) << exported.err;
+    EXPECT_NEAR(log_probability("made.gguf"), trained, 1e-4) << base;
+    fs::remove_all(dir_ / "merged");
+    fs::remove_all(dir_ / "run");
+    fs::remove(dir_ / "made.gguf");
+  }
+}
+
+TEST_F(TrainedOnNf4, OthersKeepTheirBase) {
+  ASSERT_NO_FATAL_FAILURE(train("base", "stored"));
+  EXPECT_EQ(read_json_file((dir_ / "adapter/slmi.json").string())["trained_on"], "");
+  EXPECT_EQ(log_probability("adapter"), log_probability("adapter --base-format stored"));
+  ASSERT_NO_FATAL_FAILURE(merge(""));
+  EXPECT_EQ(provenance()["merge_base"], "w16");
 }
 
 TEST_F(Merge, AQuantizedBaseGivesItsDequantizedWeightsAndItsTokenizer) {

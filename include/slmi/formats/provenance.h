@@ -33,7 +33,8 @@ struct Provenance {
   std::vector<int64_t> stop_ids;
   BaseIdentity base;
   std::string adapter;                         // path and hash, or empty
-  std::string merge_base;                      // "w16", "dequant" or empty
+  std::string trained_on;                      // of an adapter: how its base was held in training, "nf4"; or empty
+  std::string merge_base;                      // "w16", "dequant", "nf4" or empty
   std::string quantization, calibration_hash;  // or empty
   std::string weights;                         // "real" or "random"
   Json answer_form;                            // data::AnswerForm of the training answers, or null

@@ -34,6 +34,9 @@ enum class BlockWeights { Loaded, Absent };
 
 struct LoadOptions {
   BaseFormat base_format = BaseFormat::Stored;
+  /// With Auto: projections take their values from NF4, as the training of the adapter to come saw them; a GPU holds
+  /// these values as numbers of the compute type.
+  bool through_nf4 = false;
   ops::NumericsPolicy policy;
   at::Device device = at::kCPU;
   /// Resident keeps all matrices in the compute type too: fastest, 2 or 4 bytes a weight.

@@ -13,11 +13,13 @@
 
 namespace slmi::model {
 
-/// What the update is added to. Auto: W16 where the base holds 16- or 32-bit numbers, Dequant where it is quantized.
+/// What the update is added to. Auto: what the adapter's provenance says that training saw; without one, W16 where the
+/// base holds 16- or 32-bit numbers, Dequant where it is quantized.
 enum class MergeOnto {
   Auto,
   W16,      // the numbers of a 16- or 32-bit base
-  Dequant,  // what training saw: the values of a quantized base, or those of a 16-bit base's projections through NF4
+  Dequant,  // what training saw: the projections through NF4, or a quantized base's own values where the adapter does
+            // not say that it was trained on NF4
 };
 
 /// One tensor of the merged model.
@@ -25,8 +27,8 @@ class MergedTensor {
  public:
   /// The base's, as stored.
   const formats::StoredTensor& stored() const { return stored_; }
-  /// True if an adapter changes it.
-  bool adapted() const { return pair_.a.defined(); }
+  /// True if its values are not the stored ones: an adapter changes them, or was trained on others.
+  bool changed() const { return changed_; }
   /// [N, K]; a norm is one row.
   int64_t n() const { return n_; }
   int64_t k() const { return k_; }
@@ -39,6 +41,7 @@ class MergedTensor {
   ops::PackedMatrix matrix_;
   at::Tensor vector_;   // f32 [1, K], of a norm
   ops::LoraPair pair_;  // undefined where there is no adapter
+  bool changed_ = false;
   int64_t n_ = 0, k_ = 0;
 };
 
@@ -54,7 +57,8 @@ class MergedWeights {
   MergedTensor tensor(const std::string& hf_name) const;
   /// True if the base's weights are quantized: published in that form, so that what is made of them has lost already.
   bool quantized_base() const { return quantized_; }
-  /// "w16" or "dequant"; "" without an adapter, unless the files say what an earlier merge took.
+  /// "w16", "dequant" or "nf4" (dequantized from it); "" without an adapter, unless the files say what an earlier merge
+  /// took.
   const std::string& merge_base() const { return merge_base_; }
   /// Matrices that an adapter changes.
   int64_t num_adapted() const { return static_cast<int64_t>(slots_.size()); }

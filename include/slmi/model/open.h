@@ -29,6 +29,9 @@ struct OpenOptions {
   LoadOptions load;
 };
 
+/// Provenance::trained_on of an adapter whose training saw its base through NF4.
+inline constexpr const char* kTrainedOnNf4 = "nf4";
+
 /// A path resolved to its parts, weights not yet loaded.
 struct ModelFiles {
   std::filesystem::path path, base_path, adapter_path;  // adapter_path empty: none
@@ -39,6 +42,10 @@ struct ModelFiles {
   std::shared_ptr<const data::AnswerForm> answer_form;  // of the rows it was trained on; null: none is known
   formats::BaseIdentity base;
   std::string note;  // what the user should know, e.g. that a lineage is unknown
+
+  /// True if there is an adapter that was trained on its base in NF4: it makes up for what NF4 changed, so that on the
+  /// base as stored it is off.
+  bool trained_on_nf4() const { return !adapter_path.empty() && provenance && provenance->trained_on == kTrainedOnNf4; }
 };
 
 /// Opens files, vocabulary and template. @throws Error{Input} if an adapter was made on another base, or if the
@@ -53,7 +60,8 @@ struct OpenedModel {
   std::shared_ptr<Llama> llama;
   std::shared_ptr<Lora> lora;  // null: none
 };
-/// open_files, then the weights, the adapter attached.
+/// open_files, then the weights, the adapter attached. With BaseFormat::Auto the base has the values that the adapter
+/// was trained on.
 OpenedModel open_model(const std::filesystem::path& path, const OpenOptions& options);
 
 /// `text_or_file`: the file's content (one final line end removed) if it names one, else the text itself.
