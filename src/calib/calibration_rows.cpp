@@ -1,6 +1,7 @@
 // Choosing, cutting and packing calibration rows; see the header.
 #include "slmi/calib/calibration_rows.h"
 
+#include <ATen/ATen.h>
 #include <algorithm>
 #include <numeric>
 
@@ -34,6 +35,20 @@ std::vector<int64_t> within_total(std::vector<int64_t> rows, const Length& lengt
   return out;
 }
 
+/// Of each batch, f32 [T, 1].
+std::vector<at::Tensor> root_weights(const CalibrationRows& rows, double answer_weight) {
+  std::vector<at::Tensor> out;
+  double sum = 0;
+  for (const auto& batch : rows.batches) {
+    at::Tensor weight = at::ones({batch.num_tokens, 1}, batch.tokens.options().dtype(at::kFloat));
+    weight.index_fill_(0, batch.target_rows, answer_weight);
+    sum += weight.sum().item<double>();
+    out.push_back(std::move(weight));
+  }
+  for (auto& weight : out) weight.mul_(static_cast<double>(rows.num_tokens) / sum).sqrt_();
+  return out;
+}
+
 }  // namespace
 
 CalibrationRows take_calibration_rows(data::RowSet set, const text::PromptBuilder& prompts,
@@ -63,9 +78,9 @@ CalibrationRows take_calibration_rows(const data::EncodedDataset& dataset, const
     out.num_cut += length < static_cast<int64_t>(ids.size()) ? 1 : 0;
     data::EncodedDataset::Encoded row;
     row.ids.assign(ids.begin(), ids.begin() + length);
-    row.target_begin = length;
+    row.target_begin = std::min(length, dataset.target_begin(i));
     hash.update(std::as_bytes(std::span(row.ids)));
-    hash.update(std::as_bytes(std::span(&row.target_begin, 1)));
+    hash.update(std::as_bytes(std::span(&length, 1)));
     cut.push_back(std::move(row));
   }
   out.hash = hash.hex();
@@ -77,6 +92,8 @@ CalibrationRows take_calibration_rows(const data::EncodedDataset& dataset, const
     out.batches.push_back(model::to_device(data::pack(rows, micro, kWhole), device));
     out.num_tokens += out.batches.back().num_tokens;
   }
+  out.answer_weight = options.answer_weight;
+  out.root_weights = root_weights(out, options.answer_weight);
   return out;
 }
 

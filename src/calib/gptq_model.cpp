@@ -51,6 +51,7 @@ Json job_of(const model::ModelFiles& files, const CalibrationRows& rows, const f
           {"device", o.device.is_cpu() ? "cpu" : "gpu"},
           {"batches", rows.batches.size()},
           {"calibration", rows.hash},
+          {"answer_weight", rows.answer_weight},
           {"base", files.base.fingerprint},
           {"base_bytes", files.checkpoint->file_bytes()},
           {"adapter", provenance.adapter}};

@@ -73,7 +73,8 @@ GptqResult gptq_quantize(const at::Tensor& weight, InputStatistics inputs, const
   const Problem problem = prepare(
       weight, std::move(inputs), options, name,
       [&](const at::Tensor& diagonal) { return column_order(diagonal, group_size, options.order); }, result);
-  GptqGrid grid(n, k, group_size, weight);
+  // With w - q the error of column i when its turn comes, what is lost for good is |w - q|^2 / U[i, i]^2.
+  GptqGrid grid(n, group_size, problem.factor.diagonal().square().reciprocal(), weight);
   at::Tensor working = problem.working(), errors = at::empty({n, kColumnBlock}, weight.options());
   const at::Tensor codes = at::empty({n, k}, weight.options().dtype(at::kByte));
   std::vector<ColumnState> parts{{working, problem.factor, codes, errors, &grid}};

@@ -125,11 +125,14 @@ std::vector<ModuleReport> LayerQuantizer::quantize(int64_t layer, const std::fun
   const auto calibrate = [&](GroupKind kind, int64_t k, const auto& input) {
     Hessian hessian(k, options_.device);
     each_batch([&](size_t i, const model::ForwardContext& context) {
-      const at::Tensor x = input(Side::Quantized, hidden_[i], i, context);
+      const auto weighed = [&](const at::Tensor& rows) {
+        return rows.defined() ? rows.to(at::kFloat) * rows_.root_weights[i] : rows;
+      };
+      const at::Tensor x = weighed(input(Side::Quantized, hidden_[i], i, context));
       if (!reference_) return hessian.add(x);
       const bool residual = kind == GroupKind::Output || kind == GroupKind::Down;
-      hessian.add(x, input(Side::Reference, reference_->hidden(i, hidden_[i]), i, context),
-                  residual ? reference_->difference(i) : at::Tensor());
+      hessian.add(x, weighed(input(Side::Reference, reference_->hidden(i, hidden_[i]), i, context)),
+                  weighed(residual ? reference_->difference(i) : at::Tensor()));
     });
     solve(layer, kind, originals[static_cast<size_t>(kind)], hessian, reports);
     group_done();

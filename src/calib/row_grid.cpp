@@ -7,6 +7,7 @@
 
 #include "slmi/base/error.h"
 #include "slmi/base/half.h"
+#include "slmi/kernels/cpu/group_search.h"
 #include "slmi/ops/tensor.h"
 #include "slmi/quant/gguf_codec.h"
 #include "slmi/quant/gptq_packing.h"
@@ -22,42 +23,52 @@ constexpr float kSmallestF16 = 0x1p-24F;
 constexpr float kNoStep = 1e-30F;    // of weights that have a base alone: what their codes say is below f32's reach
 constexpr int64_t kRowsAtOnce = 16;  // their searches work on as many blocks
 
-at::Tensor scales_of(const at::Tensor& weights) {
-  at::Tensor largest = weights.abs().amax(1);
-  largest = at::where(largest == 0, at::ones_like(largest), largest);
-  return (largest * 2 / kLevels).clamp_(kSmallestF16, kLargestF16).to(at::kHalf).to(at::kFloat);
+/// As the file holds it: a number of f16 that is not 0.
+float stored_scale(float scale) {
+  const float size = std::clamp(std::fabs(scale), kSmallestF16, kLargestF16);
+  return f16_to_f32(f32_to_f16(std::copysign(size, scale)));
 }
 
 }  // namespace
 
-float scale_of(const float* weights, int64_t count) {
-  float largest = 0.0F;
-  for (int64_t i = 0; i < count; ++i) largest = std::max(largest, std::fabs(weights[i]));
-  if (largest == 0.0F) largest = 1.0F;
-  return f16_to_f32(f32_to_f16(std::clamp(largest * 2.0F / kLevels, kSmallestF16, kLargestF16)));
-}
-
-GptqGrid::GptqGrid(int64_t n, int64_t k, int64_t group_size, const at::Tensor& like) {
+GptqGrid::GptqGrid(int64_t n, int64_t group_size, const at::Tensor& cost, const at::Tensor& like) {
   width = shared = group_size;
   zero = kZero;
   max_code = kLevels;
-  steps = at::empty({n, k / group_size}, like.options());
+  steps = at::empty({n, cost.size(0) / group_size}, like.options());
+  const at::Tensor share = (cost / cost.max()).cpu().contiguous();
+  cost_.assign(share.const_data_ptr<float>(), share.const_data_ptr<float>() + share.numel());
+}
+
+void GptqGrid::choose_into(float* out, int64_t out_stride, const float* w, int64_t stride, int64_t count,
+                           int64_t column) const {
+  std::vector<float> scales(static_cast<size_t>(count)),
+      scratch(static_cast<size_t>(kernels::cpu::group_search_scratch(width)));
+  kernels::cpu::group_search({w, stride, count, width, cost_.data() + column}, quant::kGptqSymmetricZero, scales.data(),
+                             scratch.data());
+  for (int64_t i = 0; i < count; ++i) out[i * out_stride] = stored_scale(scales[static_cast<size_t>(i)]);
 }
 
 void GptqGrid::choose(const float* w, int64_t stride, int64_t first, int64_t last, int64_t column) {
   const int64_t groups = steps.size(1);
-  for (int64_t row = first; row < last; ++row)
-    steps.data_ptr<float>()[row * groups + column / width] = scale_of(w + (row - first) * stride, width);
+  choose_into(steps.data_ptr<float>() + first * groups + column / width, groups, w, stride, last - first, column);
 }
 
 void GptqGrid::choose(const at::Tensor& w, int64_t column) {
-  steps.select(1, column / width).copy_(scales_of(w));
+  const at::Tensor weight = w.cpu().contiguous(), chosen = at::empty({w.size(0)}, weight.options());
+  ops::parallel(w.size(0), kRowsAtOnce, [&](int64_t first, int64_t last) {
+    choose_into(chosen.data_ptr<float>() + first, 1, weight.const_data_ptr<float>() + first * width, width,
+                last - first, column);
+  });
+  steps.select(1, column / width).copy_(chosen);
 }
 
 at::Tensor round_to_nearest(const at::Tensor& weight, int64_t group_size) {
   const int64_t n = weight.size(0), groups = weight.size(1) / group_size;
   const at::Tensor w = weight.reshape({n * groups, group_size});
-  const at::Tensor scale = scales_of(w).unsqueeze(1);
+  at::Tensor largest = w.abs().amax(1, /*keepdim=*/true);
+  largest = at::where(largest == 0, at::ones_like(largest), largest);
+  const at::Tensor scale = (largest * 2 / kLevels).clamp_(kSmallestF16, kLargestF16).to(at::kHalf).to(at::kFloat);
   const at::Tensor code = (w / scale).round_().add_(kZero).clamp_(0, kLevels);
   return ((code - kZero) * scale).view({n, weight.size(1)});
 }

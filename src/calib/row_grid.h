@@ -29,13 +29,19 @@ class RowGrid {
   virtual void choose(const at::Tensor& w, int64_t column) = 0;
 };
 
-/// GPTQ's: symmetric, 4 bits, f16 scales.
+/// GPTQ's: symmetric, 4 bits, f16 scales, by kernels::cpu::group_search.
 class GptqGrid final : public RowGrid {
  public:
+  /// @param cost  f32 [K], > 0: what the square of an error costs in each column.
   /// @param like  f32, on the device.
-  GptqGrid(int64_t n, int64_t k, int64_t group_size, const at::Tensor& like);
+  GptqGrid(int64_t n, int64_t group_size, const at::Tensor& cost, const at::Tensor& like);
   void choose(const float* w, int64_t stride, int64_t first, int64_t last, int64_t column) override;
   void choose(const at::Tensor& w, int64_t column) override;
+
+ private:
+  void choose_into(float* out, int64_t out_stride, const float* w, int64_t stride, int64_t count, int64_t column) const;
+
+  std::vector<float> cost_;  // [K], 0..1
 };
 
 /// Those of a GGUF block format; scales by its own quantizer.
@@ -66,10 +72,7 @@ class BlockGrid final : public RowGrid {
   std::vector<std::byte> blocks_;
 };
 
-/// 2*max|w|/15 rounded to f16: of a group whose weights are all 0, 2/15; never 0 or infinite. Throws nothing.
-float scale_of(const float* weights, int64_t count);
-
-/// Round-to-nearest of weight f32 [N, K] with GPTQ's scales: f32 [N, K].
+/// Round-to-nearest of weight f32 [N, K] with scales 2*max|w|/15, rounded to f16: f32 [N, K].
 at::Tensor round_to_nearest(const at::Tensor& weight, int64_t group_size);
 
 }  // namespace slmi::calib

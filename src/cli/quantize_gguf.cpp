@@ -52,6 +52,9 @@ class GgufJob {
     const auto adapter = formats::PeftAdapter::open(source_.files.adapter_path);
     auto provenance = weights.provenance(rt_.command_line);
     provenance.base = source_.files.base;  // the one that it goes onto
+    if (source_.files.trained_on_nf4())
+      rt_.err << "note: the adapter was trained on its base in NF4; on a GGUF file of the base as it is stored it is a "
+                 "little off: a file of both together (without --adapter-only) has the values it was trained on\n";
     const std::string name = config_.name.empty() ? out_.stem().string() : config_.name;
     formats::write_gguf_adapter(out_, adapter, source_.files.checkpoint->config(), name, provenance);
     rt_.out << fmt::format("wrote {}: {} pairs of rank {}, {}\n\nnext:\n  llama-cli -m BASE.gguf --lora {} ...\n",
@@ -130,7 +133,8 @@ class GgufJob {
       const auto found = blocks_.blocks.find(name);
       return found == blocks_.blocks.end() ? std::span<const std::byte>() : std::span(found->second);
     };
-    options.rounding = fmt::format("gptq, drift alpha {:g}", config_.gptq_flags.drift_alpha);
+    options.rounding =
+        fmt::format("gptq, drift alpha {:g}, answers count {:g}", config_.gptq_flags.drift_alpha, rows.answer_weight);
     std::map<std::string, std::optional<quant::WeightFormat>> formats;
     for (const auto& tensor : model::plan_gguf(source_.files, weights, options))
       formats[tensor.hf_name] = tensor.copied ? std::nullopt : std::optional(tensor.format);

@@ -42,12 +42,12 @@ calib::QuantizeOptions options_of(const QuantizeConfig& config, const QuantizeSo
   return out;
 }
 
-std::string described(const calib::GptqOptions& options) {
+std::string described(const calib::GptqOptions& options, double answer_weight) {
   const char* order = options.order == calib::ColumnOrder::ActOrder     ? "act-order"
                       : options.order == calib::ColumnOrder::GroupAware ? "group-aware order"
                                                                         : "columns as stored";
-  return fmt::format("gptq, 4 bits, groups of {}, {}, drift alpha {:g}", options.group_size, order,
-                     options.drift_alpha);
+  return fmt::format("gptq, 4 bits, groups of {}, {}, drift alpha {:g}, answers count {:g}", options.group_size, order,
+                     options.drift_alpha, answer_weight);
 }
 
 }  // namespace
@@ -78,7 +78,7 @@ void run_quantize_gptq(const QuantizeConfig& config, Runtime& rt) {
       rt, fmt::format("the layers that are finished are kept in {}: run the same command again", config.out), memory,
       options);
   formats::Provenance provenance = weights.provenance(rt.command_line);
-  provenance.quantization = described(options.gptq);
+  provenance.quantization = described(options.gptq, rows.answer_weight);
   provenance.calibration_hash = rows.hash;
   const auto result =
       calib::quantize_model(source.files, calib::weights_of(weights), rows, provenance, config.out, options);

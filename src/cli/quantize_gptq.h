@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "slmi/calib/calibration_rows.h"
 #include "slmi/calib/gptq_solver.h"
 #include "slmi/config/config.h"
 
@@ -18,6 +19,7 @@ struct GptqFlags {
   bool group_aware = true;
   double damp = 0.05, damp_step = 0.01, max_damp = 0.5;
   double drift_alpha = 0.5;
+  double answer_weight = calib::CalibrationOptions{}.answer_weight;
   std::optional<int64_t> calibration_tokens;
   int64_t micro_tokens = 4096;
   double max_shard_gb = 5.0;
@@ -40,6 +42,8 @@ struct GptqFlags {
     field("max_damp", &T::max_damp, OnlyWith{"gguf", "gptq"}, Range{1e-6, 1}, "Where to give up, with an error");
     field("drift_alpha", &T::drift_alpha, OnlyWith{"gguf", "gptq"}, Range{0, 1}, Synonyms{"gptaq-alpha"},
           "How far each matrix makes up for what those before it changed, as GPTAQ; 0: not at all");
+    field("answer_weight", &T::answer_weight, OnlyWith{"gguf", "gptq"}, AtLeast{1},
+          "What a calibration row's answer counts, token by token, against 1 of the request");
     field("calibration_tokens", &T::calibration_tokens, OnlyWith{"gguf", "gptq"}, AtLeast{1},
           Synonyms{"seqlen", "max-seq-len"}, DefaultText{"whole rows"},
           "Longest row in tokens; the rest of a row is left out");

@@ -37,6 +37,7 @@ calib::CalibrationOptions calibration_options(const QuantizeConfig& config, cons
   out.max_tokens = config.gptq_flags.calibration_tokens.value_or(files.checkpoint->config().max_position_embeddings);
   if (!config.calibration_rows) out.total_tokens = kCalibrationTokens;
   out.batch_tokens = config.gptq_flags.micro_tokens;
+  out.answer_weight = config.gptq_flags.answer_weight;
   return out;
 }
 

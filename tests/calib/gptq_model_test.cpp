@@ -77,6 +77,29 @@ TEST_F(GptqModel, RowsAreSpreadEvenlyAndCut) {
   EXPECT_EQ(from_text.num_tokens, rows_.num_tokens);
 }
 
+/// What is predicted from the last token of the request on counts more; a cut row may have lost its answer.
+TEST_F(GptqModel, AnswersCountMoreThanRequests) {
+  CalibrationOptions options{24, CalibrationOptions::kNoLimit, 300};
+  options.answer_weight = 5;
+  const auto rows = take_calibration_rows(encoded_, options, at::kCPU);
+  ASSERT_EQ(rows.root_weights.size(), rows.batches.size());
+  double sum = 0;
+  int64_t answers = 0;
+  for (size_t i = 0; i < rows.batches.size(); ++i) {
+    const at::Tensor weights = rows.root_weights[i].square().view({-1});
+    ASSERT_EQ(weights.size(0), rows.batches[i].num_tokens);
+    sum += weights.sum().item<double>();
+    answers += rows.batches[i].num_targets;
+    const at::Tensor of_answers = weights.index_select(0, rows.batches[i].target_rows);
+    EXPECT_NEAR((of_answers / weights.min()).min().item<double>(), 5.0, 1e-4);
+    EXPECT_EQ((weights > 2 * weights.min()).sum().item<int64_t>(), rows.batches[i].num_targets);
+  }
+  EXPECT_GT(answers, 24);
+  EXPECT_NEAR(sum, static_cast<double>(rows.num_tokens), 1e-3 * sum);
+  const auto cut = take_calibration_rows(encoded_, {24, 3, 300}, at::kCPU);
+  for (const auto& weights : cut.root_weights) EXPECT_TRUE(at::equal(weights, at::ones_like(weights)));
+}
+
 TEST_F(GptqModel, FewerLongRowsAreTakenForAGivenNumberOfTokens) {
   // Of the 24 rows that would be taken, at 48 tokens each, as many as have 500 tokens: 10, still from end to end.
   const auto some = take_calibration_rows(encoded_, {24, 48, 300, 500}, at::kCPU);

@@ -19,11 +19,16 @@ struct CalibrationOptions {
   int64_t max_tokens = kNoLimit;    // of a row; what is longer is cut
   int64_t batch_tokens = 4096;      // computed at once
   int64_t total_tokens = kNoLimit;  // of all rows, about; fewer of them are taken where they have more
+  /// What a token counts from which the answer's next one is predicted, against 1 of the others: there a small error
+  /// changes what the user gets.
+  double answer_weight = 16.0;
 };
 
 /// Packed rows on their device.
 struct CalibrationRows {
   std::vector<model::DeviceBatch> batches;
+  std::vector<at::Tensor> root_weights;  // f32 [T, 1] a batch: the root of what each token counts, whose mean is 1
+  double answer_weight = 1.0;            // as asked for
   int64_t num_rows = 0, num_tokens = 0, num_cut = 0;
   std::string hash;  // SHA-256 of the ids and of where rows end
 };

@@ -38,7 +38,7 @@ struct GptqOptions : SolverOptions {
 /// How a solver fared.
 struct SolverReport {
   std::vector<double> errors;          // [N] e H e^T of each row, e = what is stored minus the (moved) weight
-  std::vector<double> nearest_errors;  // [N] the same for round-to-nearest with scales by the same rule
+  std::vector<double> nearest_errors;  // [N] the same for round-to-nearest (GPTQ's groups: with scales 2*max|w|/15)
   std::vector<double> energies;        // [N] w H w^T
   double damp = 0;                     // the share that was used
   int64_t damp_raises = 0;             // how often the factorization failed before
@@ -50,8 +50,9 @@ struct GptqResult : SolverReport {
 };
 
 /// Quantizes [N, K] rows that share an input with GPTQ (Frantar et al. 2022, arXiv:2210.17323, algorithm 1): blocks of
-/// 128 columns, updates behind a block in one product. Symmetric 4 bits: scale 2*max|w|/15 of a group when its first
-/// column is reached, rounded to f16 before it is used; codes clamped to 0..15 around 8.
+/// 128 columns, updates behind a block in one product. Symmetric 4 bits: the scale of a group is searched when its
+/// first column is reached, for the least error as the later columns will count it (kernels/cpu/group_search.h), and
+/// rounded to f16 before it is used; it may be negative. Codes clamped to 0..15 around 8.
 ///
 /// @param weight   f32 [N, K]; not modified.
 /// @param inputs   on the weight's device; not modified, and let go as soon as may be. The drift is needed for

@@ -10,6 +10,7 @@
 #include "slmi/kernels/cpu/block_search.h"
 #include "slmi/kernels/cpu/cross_entropy.h"
 #include "slmi/kernels/cpu/dropout.h"
+#include "slmi/kernels/cpu/group_search.h"
 #include "slmi/kernels/cpu/simd.h"
 #include "slmi/kernels/cpu/swiglu.h"
 #include "slmi/kernels/cpu/types.h"
@@ -135,6 +136,11 @@ struct BlockSearch {
   static void descent(const SubBlocks& in, int levels, SymmetricFit& out, int8_t* codes);
   static void round(const float* x, int64_t count, int64_t size, const float* step, const float* offset,
                     CodeRange range, uint8_t* codes);
+};
+
+template <SimdLevel>
+struct GroupSearch {
+  static void run(const RowGroups& in, int levels, float* scale, float* scratch);
 };
 
 template <SimdLevel>

@@ -11,6 +11,7 @@ import numpy as np
 
 HERE = pathlib.Path(__file__).resolve().parent
 N, K, TOKENS, GROUP, DAMP = 6, 64, 160, 16, 0.05
+MARGIN = 3e-5  # f32 against float64
 
 
 def column_order(diagonal, kind):
@@ -23,16 +24,42 @@ def column_order(diagonal, kind):
     return inside[np.argsort(-groups.max(axis=1), kind="stable")].reshape(-1)
 
 
-def quantize_row(w, inverse):
-    """Codes, scales and how near a code came to the other side of a half."""
+def column_costs(inverse):
+    """What the square of an error costs in each column once those before it are fixed."""
+    inverse, costs = inverse.copy(), np.zeros(K)
+    for i in range(K):
+        costs[i] = 1 / inverse[i, i]
+        inverse -= np.outer(inverse[:, i], inverse[i]) / inverse[i, i]
+    return costs
+
+
+def best_scale(w, cost):
+    """The scale whose weighted least-squares fit leaves the least error, and how near it came to another choice."""
+    extreme = w[np.abs(w).argmax()]
+    fits = []
+    for sign in (-1, 1):
+        for share in np.linspace(0.625, 1.125, 32):
+            quotients = w * (sign * share * 8 / extreme)
+            codes = np.clip(np.rint(quotients), -8, 7)
+            scale = (cost * codes * w).sum() / (cost * codes * codes).sum()
+            inside = (quotients > -8) & (quotients < 7)
+            fits.append((scale * (cost * codes * w).sum(), scale, codes, np.abs(quotients[inside] % 1 - 0.5).min()))
+    gain, scale, codes, margin = max(fits, key=lambda fit: round(fit[0], 15))
+    # Codes that are all turned round fit as well, with the scale turned round: the first sign is taken.
+    others = [fit[0] for fit in fits if (fit[2] != codes).any() and (fit[2] != -codes).any()]
+    return scale, min(margin, 10 * (1 - max(others) / gain))
+
+
+def quantize_row(w, inverse, cost):
+    """Codes, scales and how near a choice came to another."""
     w, inverse = w.copy(), inverse.copy()
     codes, scales, margin = np.zeros(K, np.uint8), np.zeros(K // GROUP, np.float16), 1.0
     for i in range(K):
         if i % GROUP == 0:
-            exact = 2 * np.abs(w[i:i + GROUP]).max() / 15
+            exact, of_choice = best_scale(w[i:i + GROUP], cost[i:i + GROUP])
             scales[i // GROUP] = np.float16(exact)
-            ulp = float(np.spacing(np.float16(exact)))
-            margin = min(margin, abs((exact / ulp) % 1 - 0.5) / 10)  # f16 is finer
+            ulp = float(abs(np.spacing(np.float16(exact))))
+            margin = min(margin, of_choice, abs((exact / ulp) % 1 - 0.5) / 10)  # f16 is finer
         scale = float(scales[i // GROUP])
         steps = w[i] / scale
         if -8 < steps < 7:
@@ -45,7 +72,7 @@ def quantize_row(w, inverse):
 
 
 def main():
-    rng = np.random.default_rng(22101734)
+    rng = np.random.default_rng(22101735)
     mixing = rng.normal(size=(K, K)) * 0.4 + np.eye(K)
     x = ((rng.normal(size=(TOKENS, K)) * np.exp(rng.normal(size=K))) @ mixing).astype(np.float32)
     weight = (rng.normal(size=(N, K)) * 0.05).astype(np.float32)
@@ -59,12 +86,13 @@ def main():
     for kind in ("stored", "act", "group"):
         order = column_order(np.diag(filled), kind)
         inverse = np.linalg.inv(damped[np.ix_(order, order)])
+        cost = column_costs(inverse)
         codes, scales, g_idx = np.zeros((N, K), np.uint8), np.zeros((N, K // GROUP), np.float16), np.zeros(K, np.int32)
         for row in range(N):
             w = weight[row].astype(np.float64)
             w[11] = 0
-            c, s, margin = quantize_row(w[order], inverse)
-            assert margin > 2e-4, f"{kind}, row {row}: too near a tie ({margin}); take another seed"
+            c, s, margin = quantize_row(w[order], inverse, cost)
+            assert margin > MARGIN, f"{kind}, row {row}: too near a tie ({margin}); take another seed"
             codes[row, order] = c
             place = order[::GROUP] // GROUP if kind == "group" else np.arange(K // GROUP)
             scales[row, place] = s
