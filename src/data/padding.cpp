@@ -10,8 +10,11 @@ namespace slmi::data {
 namespace {
 
 constexpr int64_t kTokenGranule = 16;
-constexpr int64_t kTokenSteps = 32, kCountSteps = 8, kLengthSteps = 2;  // an octave
-constexpr int64_t kLengthGranule = 128;                                 // what a block of attention takes at once
+constexpr int64_t kTokenSteps = 16, kCountSteps = 8, kLengthSteps = 2;  // an octave
+/// From here on twice as many: computing tokens that nobody has costs more than recording another size, and padding
+/// would be whole tiles of the products.
+constexpr int64_t kManyTokens = 4096;
+constexpr int64_t kLengthGranule = 128;  // what a block of attention takes at once
 
 /// The smallest multiple of granule >= x among `steps` sizes an octave; 0 stays 0.
 int64_t on_grid(int64_t x, int64_t steps, int64_t granule) {
@@ -19,6 +22,10 @@ int64_t on_grid(int64_t x, int64_t steps, int64_t granule) {
   const auto octave = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(x)));
   const int64_t step = std::max(granule, octave / steps);
   return (x + step - 1) / step * step;
+}
+
+int64_t token_grid(int64_t tokens) {
+  return on_grid(tokens, tokens < kManyTokens ? kTokenSteps : 2 * kTokenSteps, kTokenGranule);
 }
 
 int64_t pieces(int64_t tokens, int64_t longest) {
@@ -74,10 +81,10 @@ BatchSize size_of(const PackedBatch& batch) {
 
 BatchSize padded_size(const BatchSize& size) {
   BatchSize out;
-  out.alone = on_grid(size.alone, kTokenSteps, kTokenGranule);
+  out.alone = token_grid(size.alone);
   if (size.prefix > 0) {  // room for a prefix of padding with somebody behind it
-    out.prefix = on_grid(size.prefix + 1, kTokenSteps, kTokenGranule);
-    out.sharing = on_grid(size.sharing + 1, kTokenSteps, kTokenGranule);
+    out.prefix = token_grid(size.prefix + 1);
+    out.sharing = token_grid(size.sharing + 1);
   }
   out.targets = on_grid(size.targets, kCountSteps, kTokenGranule);
   const int64_t more_prefix = out.prefix - size.prefix, more_sharing = out.sharing - size.sharing;

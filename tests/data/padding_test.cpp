@@ -97,6 +97,19 @@ TEST(Padding, BatchesOfOneKindShareFewSizes) {
   EXPECT_LE(padded.size(), 12u);
 }
 
+/// A packed step of a 1B model is of about 4,096 tokens, each of which costs 13 us.
+TEST(Padding, LargeBatchesArePaddedByLess) {
+  for (const int64_t tokens : {4096, 4097, 4224, 4225, 8192, 8193}) {
+    BatchSize size;
+    size.alone = tokens;
+    size.segments = 40;
+    size.longest_segment = 128;
+    size.targets = tokens;
+    const int64_t step = tokens < 8192 ? 128 : 256;
+    EXPECT_EQ(padded_size(size).alone, (tokens + step - 1) / step * step);
+  }
+}
+
 TEST(Padding, RefusesABatchThatIsLarger) {
   auto batch = pack_all(rows_of(20, 0, 1));
   const auto smaller = padded_size(size_of(pack_all(rows_of(10, 0, 1))));
