@@ -23,7 +23,8 @@ struct BatchSize {
 BatchSize size_of(const PackedBatch& batch);
 
 /// The next size of a coarse grid that a batch of this size can be padded to: a sixteenth of an octave apart in tokens,
-/// from 4,096 on a thirty-second, an eighth in targets. A function of the size alone, so that a resumed run pads as the first did.
+/// from 4,096 on a thirty-second, an eighth in targets. A function of the size alone, so that a resumed run pads as the
+/// first did.
 BatchSize padded_size(const BatchSize& size);
 
 /// Fills up to `to` = padded_size(size_of(batch)): segments of token 0 that no other token sees, and targets -1, which
