@@ -12,12 +12,6 @@ if(SLMI_CCACHE)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${SLMI_CCACHE})
   set(CMAKE_CUDA_COMPILER_LAUNCHER ${SLMI_CCACHE})
 endif()
-find_program(SLMI_MOLD mold)
-if(SLMI_MOLD)
-  # norelro: mold 1.10 sometimes begins the part that is read-only after relocation a few bytes before its page, where nothing is mapped,
-  # and the loader gives up ("cannot apply additional memory protection after relocation"): a matter of a program's size.
-  add_link_options(-fuse-ld=mold -Wl,-z,norelro)
-endif()
 
 add_library(slmi_options INTERFACE)
 # -ffp-contract=off: bits must not depend on whether the compiler fuses a multiply and an add; a wanted fma is written as one.
