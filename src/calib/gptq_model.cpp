@@ -54,7 +54,8 @@ Json job_of(const model::ModelFiles& files, const CalibrationRows& rows, const f
           {"answer_weight", rows.answer_weight},
           {"base", files.base.fingerprint},
           {"base_bytes", files.checkpoint->file_bytes()},
-          {"adapter", provenance.adapter}};
+          {"adapter", provenance.adapter},
+          {"merge_base", provenance.merge_base}};
 }
 
 void check_sizes(const formats::LlamaConfig& config, int64_t group_size) {

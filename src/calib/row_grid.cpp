@@ -31,6 +31,25 @@ float stored_scale(float scale) {
 
 }  // namespace
 
+RowGrid::Steps RowGrid::steps_of(const at::Tensor& steps, const at::Tensor& bases, int64_t at) {
+  return {steps.data_ptr<float>() + at, bases.defined() ? bases.data_ptr<float>() + at : nullptr, steps.size(1)};
+}
+
+void RowGrid::choose(const float* w, int64_t stride, int64_t first, int64_t last, int64_t column) {
+  choose_into(steps_of(steps, bases, column / shared), w, stride, first, last, column);
+}
+
+void RowGrid::choose(const at::Tensor& w, int64_t column) {
+  const int64_t n = w.size(0), num_steps = width / shared;
+  const at::Tensor weight = w.cpu().contiguous(), chosen = at::empty({n, num_steps}, weight.options()),
+                   base = bases.defined() ? at::empty_like(chosen) : at::Tensor();
+  ops::parallel(n, kRowsAtOnce, [&](int64_t first, int64_t last) {
+    choose_into(steps_of(chosen, base, 0), weight.const_data_ptr<float>() + first * width, width, first, last, column);
+  });
+  steps.narrow(1, column / shared, num_steps).copy_(chosen);
+  if (bases.defined()) bases.narrow(1, column / shared, num_steps).copy_(base);
+}
+
 GptqGrid::GptqGrid(int64_t n, int64_t group_size, const at::Tensor& cost, const at::Tensor& like) {
   width = shared = group_size;
   zero = kZero;
@@ -40,27 +59,14 @@ GptqGrid::GptqGrid(int64_t n, int64_t group_size, const at::Tensor& cost, const 
   cost_.assign(share.const_data_ptr<float>(), share.const_data_ptr<float>() + share.numel());
 }
 
-void GptqGrid::choose_into(float* out, int64_t out_stride, const float* w, int64_t stride, int64_t count,
-                           int64_t column) const {
-  std::vector<float> scales(static_cast<size_t>(count)),
+void GptqGrid::choose_into(const Steps& out, const float* w, int64_t stride, int64_t first, int64_t last,
+                           int64_t column) {
+  std::vector<float> scales(static_cast<size_t>(last - first)),
       scratch(static_cast<size_t>(kernels::cpu::group_search_scratch(width)));
-  kernels::cpu::group_search({w, stride, count, width, cost_.data() + column}, quant::kGptqSymmetricZero, scales.data(),
-                             scratch.data());
-  for (int64_t i = 0; i < count; ++i) out[i * out_stride] = stored_scale(scales[static_cast<size_t>(i)]);
-}
-
-void GptqGrid::choose(const float* w, int64_t stride, int64_t first, int64_t last, int64_t column) {
-  const int64_t groups = steps.size(1);
-  choose_into(steps.data_ptr<float>() + first * groups + column / width, groups, w, stride, last - first, column);
-}
-
-void GptqGrid::choose(const at::Tensor& w, int64_t column) {
-  const at::Tensor weight = w.cpu().contiguous(), chosen = at::empty({w.size(0)}, weight.options());
-  ops::parallel(w.size(0), kRowsAtOnce, [&](int64_t first, int64_t last) {
-    choose_into(chosen.data_ptr<float>() + first, 1, weight.const_data_ptr<float>() + first * width, width,
-                last - first, column);
-  });
-  steps.select(1, column / width).copy_(chosen);
+  kernels::cpu::group_search({w, stride, last - first, width, cost_.data() + column}, quant::kGptqSymmetricZero,
+                             scales.data(), scratch.data());
+  for (int64_t row = first; row < last; ++row)
+    out.steps[row * out.stride] = stored_scale(scales[static_cast<size_t>(row - first)]);
 }
 
 at::Tensor round_to_nearest(const at::Tensor& weight, int64_t group_size) {
@@ -92,10 +98,6 @@ std::byte* BlockGrid::block_at(int64_t row, int64_t column) {
   return blocks_.data() + row * row_bytes_ + column / width * block_bytes_;
 }
 
-BlockGrid::Steps BlockGrid::steps_of(const at::Tensor& steps, const at::Tensor& bases, int64_t at) {
-  return {steps.data_ptr<float>() + at, bases.defined() ? bases.data_ptr<float>() + at : nullptr, steps.size(1)};
-}
-
 void BlockGrid::choose_into(const Steps& out, const float* w, int64_t stride, int64_t first, int64_t last,
                             int64_t column) {
   const int64_t num_steps = width / shared;
@@ -118,21 +120,6 @@ void BlockGrid::choose_into(const Steps& out, const float* w, int64_t stride, in
       std::replace(to, to + num_steps, 0.0F, kNoStep);
     }
   }
-}
-
-void BlockGrid::choose(const float* w, int64_t stride, int64_t first, int64_t last, int64_t column) {
-  choose_into(steps_of(steps, bases, column / shared), w, stride, first, last, column);
-}
-
-void BlockGrid::choose(const at::Tensor& w, int64_t column) {
-  const int64_t num_steps = width / shared;
-  const at::Tensor weight = w.cpu().contiguous(), chosen = at::empty({n_, num_steps}, weight.options()),
-                   base = bases.defined() ? at::empty_like(chosen) : at::Tensor();
-  ops::parallel(n_, kRowsAtOnce, [&](int64_t first, int64_t last) {
-    choose_into(steps_of(chosen, base, 0), weight.const_data_ptr<float>() + first * width, width, first, last, column);
-  });
-  steps.narrow(1, column / shared, num_steps).copy_(chosen);
-  if (bases.defined()) bases.narrow(1, column / shared, num_steps).copy_(base);
 }
 
 std::vector<std::byte> BlockGrid::blocks(const at::Tensor& codes) && {

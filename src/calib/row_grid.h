@@ -24,9 +24,21 @@ class RowGrid {
 
   /// Chooses the steps of columns [column, column + width) for rows [first, last), on the CPU. `w` is the weight of row
   /// `first` at that column, `stride` its distance to the next row's. Several threads call it for different rows.
-  virtual void choose(const float* w, int64_t stride, int64_t first, int64_t last, int64_t column) = 0;
-  /// The same for all rows with libtorch's operations, on any device; w [N, width].
-  virtual void choose(const at::Tensor& w, int64_t column) = 0;
+  void choose(const float* w, int64_t stride, int64_t first, int64_t last, int64_t column);
+  /// The same for all rows, searched on the CPU wherever they lie; w [N, width].
+  void choose(const at::Tensor& w, int64_t column);
+
+ protected:
+  /// Where the steps of row 0's group go; bases may be null.
+  struct Steps {
+    float *steps, *bases;
+    int64_t stride;  // from a row to the next
+  };
+  virtual void choose_into(const Steps& out, const float* w, int64_t stride, int64_t first, int64_t last,
+                           int64_t column) = 0;
+
+ private:
+  static Steps steps_of(const at::Tensor& steps, const at::Tensor& bases, int64_t at);
 };
 
 /// GPTQ's: symmetric, 4 bits, f16 scales, by kernels::cpu::group_search.
@@ -35,11 +47,10 @@ class GptqGrid final : public RowGrid {
   /// @param cost  f32 [K], > 0: what the square of an error costs in each column.
   /// @param like  f32, on the device.
   GptqGrid(int64_t n, int64_t group_size, const at::Tensor& cost, const at::Tensor& like);
-  void choose(const float* w, int64_t stride, int64_t first, int64_t last, int64_t column) override;
-  void choose(const at::Tensor& w, int64_t column) override;
 
  private:
-  void choose_into(float* out, int64_t out_stride, const float* w, int64_t stride, int64_t count, int64_t column) const;
+  void choose_into(const Steps& out, const float* w, int64_t stride, int64_t first, int64_t last,
+                   int64_t column) override;
 
   std::vector<float> cost_;  // [K], 0..1
 };
@@ -50,19 +61,12 @@ class BlockGrid final : public RowGrid {
   /// @param importance  f32 [K] on the CPU; must outlive this.
   BlockGrid(quant::WeightFormat format, int64_t n, int64_t k, const std::vector<float>& importance,
             const at::Tensor& like);
-  void choose(const float* w, int64_t stride, int64_t first, int64_t last, int64_t column) override;
-  void choose(const at::Tensor& w, int64_t column) override;
   /// The packed matrix with these codes, u8 [N, K].
   std::vector<std::byte> blocks(const at::Tensor& codes) &&;
 
  private:
-  /// Where the steps of row 0's block go; bases may be null.
-  struct Steps {
-    float *steps, *bases;
-    int64_t stride;  // from a row to the next
-  };
-  static Steps steps_of(const at::Tensor& steps, const at::Tensor& bases, int64_t at);
-  void choose_into(const Steps& out, const float* w, int64_t stride, int64_t first, int64_t last, int64_t column);
+  void choose_into(const Steps& out, const float* w, int64_t stride, int64_t first, int64_t last,
+                   int64_t column) override;
   std::byte* block_at(int64_t row, int64_t column);
 
   quant::WeightFormat format_;

@@ -52,6 +52,7 @@ class GgufJob {
     const auto adapter = formats::PeftAdapter::open(source_.files.adapter_path);
     auto provenance = weights.provenance(rt_.command_line);
     provenance.base = source_.files.base;  // the one that it goes onto
+    if (source_.files.provenance) provenance.trained_on = source_.files.provenance->trained_on;
     if (source_.files.trained_on_nf4())
       rt_.err << "note: the adapter was trained on its base in NF4; on a GGUF file of the base as it is stored it is a "
                  "little off: a file of both together (without --adapter-only) has the values it was trained on\n";

@@ -164,8 +164,8 @@ std::vector<PlannedTensor> plan_gguf(const ModelFiles& files, const MergedWeight
   for (const auto& expected : formats::expected_tensors(config)) {
     PlannedTensor tensor{expected.name, formats::gguf_name_of_hf(expected.name), expected.shape};
     tensor.format = quant::tensor_format(options.type, tensor.gguf_name, tensor.shape, mix, options.overrides);
-    const MergedTensor merged = weights.tensor(tensor.hf_name);
-    tensor.copied = !merged.changed() && merged.stored().format == tensor.format;
+    tensor.copied =
+        !weights.changes(tensor.hf_name) && files.checkpoint->tensor(tensor.hf_name).format == tensor.format;
     out.push_back(std::move(tensor));
   }
   return out;

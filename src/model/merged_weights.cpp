@@ -62,13 +62,9 @@ MergedTensor MergedWeights::tensor(const std::string& hf_name) const {
   }
   out.n_ = out.stored_.shape[0];
   out.matrix_ = ops::PackedMatrix::from_stored(out.stored_);
-  if (through_nf4_ && hf_name.ends_with("_proj.weight")) {
-    out.matrix_ = out.matrix_.converted_to(WeightFormat::NF4);
-    out.changed_ = true;
-  }
+  if (takes_nf4(hf_name)) out.matrix_ = out.matrix_.converted_to(WeightFormat::NF4);
   const auto slot = slots_.find(hf_name);
   if (slot == slots_.end()) return out;
-  out.changed_ = true;
   out.pair_ = lora_.pair(slot->second->layer, slot->second->module);
   return out;
 }

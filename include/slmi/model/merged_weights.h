@@ -27,8 +27,6 @@ class MergedTensor {
  public:
   /// The base's, as stored.
   const formats::StoredTensor& stored() const { return stored_; }
-  /// True if its values are not the stored ones: an adapter changes them, or was trained on others.
-  bool changed() const { return changed_; }
   /// [N, K]; a norm is one row.
   int64_t n() const { return n_; }
   int64_t k() const { return k_; }
@@ -41,7 +39,6 @@ class MergedTensor {
   ops::PackedMatrix matrix_;
   at::Tensor vector_;   // f32 [1, K], of a norm
   ops::LoraPair pair_;  // undefined where there is no adapter
-  bool changed_ = false;
   int64_t n_ = 0, k_ = 0;
 };
 
@@ -53,6 +50,8 @@ class MergedWeights {
   MergedWeights(const MergedWeights&) = delete;
   MergedWeights& operator=(const MergedWeights&) = delete;
 
+  /// True if a tensor's values are not the stored ones: an adapter changes them, or was trained on others.
+  bool changes(const std::string& hf_name) const { return takes_nf4(hf_name) || slots_.contains(hf_name); }
   /// @throws Error{Input} naming the tensor if it is absent.
   MergedTensor tensor(const std::string& hf_name) const;
   /// True if the base's weights are quantized: published in that form, so that what is made of them has lost already.
@@ -67,6 +66,8 @@ class MergedWeights {
   formats::Provenance provenance(const std::string& command) const;
 
  private:
+  bool takes_nf4(const std::string& hf_name) const { return through_nf4_ && hf_name.ends_with("_proj.weight"); }
+
   const ModelFiles& files_;
   bool quantized_ = false, through_nf4_ = false;
   std::string merge_base_;

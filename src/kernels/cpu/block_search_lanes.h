@@ -4,6 +4,7 @@
 #pragma once
 
 #include "levels.h"
+#include "search_lanes.h"
 
 namespace slmi::kernels::cpu::detail {
 namespace SLMI_LEVEL_NAMESPACE {
@@ -22,12 +23,6 @@ struct Tile {
   F weight;  // sum of w
   int64_t size;
 };
-
-inline void transpose(const float* rows, int64_t num_rows, int64_t size, float* out) {
-  for (int64_t lane = 0; lane < kLanes; ++lane) {
-    for (int64_t i = 0; i < size; ++i) out[i * kLanes + lane] = lane < num_rows ? rows[lane * size + i] : 0.0f;
-  }
-}
 
 inline F weight_of(const SubBlocks& in, F x, F importance, F sigma2, F rms) {
   switch (in.weighting) {
@@ -49,9 +44,9 @@ inline F weight_of(const SubBlocks& in, F x, F importance, F sigma2, F rms) {
 inline void fill(const SubBlocks& in, int64_t first, Tile& t) {
   const int64_t rows = in.count - first < kLanes ? in.count - first : kLanes;
   t.size = in.size;
-  transpose(in.x + first * in.size, rows, in.size, t.x);
+  transpose(in.x + first * in.size, in.size, rows, in.size, t.x);
   const bool weighed = in.importance != nullptr;
-  if (weighed) transpose(in.importance + first * in.size, rows, in.size, t.w);
+  if (weighed) transpose(in.importance + first * in.size, in.size, rows, in.size, t.w);
   F rms = zero();
   if (in.weighting == Weighting::RmsPlusMagnitude) {
     for (int64_t i = 0; i < t.size; ++i) rms = add(rms, mul(load(t.x + i * kLanes), load(t.x + i * kLanes)));
@@ -66,10 +61,6 @@ inline void fill(const SubBlocks& in, int64_t first, Tile& t) {
     store(t.w + i * kLanes, w);
     t.weight = add(t.weight, w);
   }
-}
-
-inline F clamp(F x, F low, F high) {
-  return max(min(x, high), low);
 }
 
 // ---- affine
@@ -169,20 +160,6 @@ inline AffineLanes affine_lanes(Tile& t, const AffineGrid& grid) {
 
 // ---- symmetric
 
-/// The first of the values of largest magnitude.
-inline F extreme_of(const Tile& t) {
-  F extreme = zero();
-  for (int64_t i = 0; i < t.size; ++i) {
-    const F x = load(t.x + i * kLanes);
-    extreme = select(less(abs(extreme), abs(x)), x, extreme);
-  }
-  return extreme;
-}
-
-struct ProductSums {
-  F xl, ll;  // sums of w * x * code, w * code^2
-};
-
 inline ProductSums symmetric_codes(Tile& t, F code_scale, F lowest, F highest) {
   ProductSums sums{zero(), zero()};
   for (int64_t i = 0; i < t.size; ++i) {
@@ -200,7 +177,7 @@ struct SymmetricLanes {
 };
 
 inline SymmetricLanes symmetric_lanes(Tile& t, int levels) {
-  const F extreme = extreme_of(t);
+  const F extreme = extreme_of(t.x, t.size);
   const F lowest = all(static_cast<float>(-levels)), highest = all(static_cast<float>(levels - 1));
   SymmetricLanes best;
   best.code_scale = div(lowest, extreme);
@@ -246,7 +223,7 @@ inline bool descend(Tile& t, F lowest, F highest, ProductSums& sums) {
 /// The scale; the codes stay in the tile.
 inline F descent_lanes(Tile& t, int levels) {
   constexpr int kRounds = 5;
-  const F extreme = extreme_of(t);
+  const F extreme = extreme_of(t.x, t.size);
   const F lowest = all(static_cast<float>(-levels)), highest = all(static_cast<float>(levels - 1));
   ProductSums sums = symmetric_codes(t, div(lowest, extreme), lowest, highest);
   for (int round = 0; round < kRounds && descend(t, lowest, highest, sums); ++round) {

@@ -3,34 +3,21 @@
 #pragma once
 
 #include "levels.h"
+#include "search_lanes.h"
 
 namespace slmi::kernels::cpu::detail {
 namespace SLMI_LEVEL_NAMESPACE {
 
-/// Sums of weight * x * code and weight * code^2 of a column of lanes.
-struct GroupSums {
-  F xl, ll;
-};
-
-inline GroupSums group_codes(const float* x, const float* weight, int64_t size, F code_scale, F lowest, F highest) {
-  GroupSums sums{zero(), zero()};
+inline ProductSums group_codes(const float* x, const float* weight, int64_t size, F code_scale, F lowest, F highest) {
+  ProductSums sums{zero(), zero()};
   for (int64_t i = 0; i < size; ++i) {
     const F value = load(x + i * kLanes);
-    const F code = max(min(round_even(mul(code_scale, value)), highest), lowest);
+    const F code = clamp(round_even(mul(code_scale, value)), lowest, highest);
     const F weighted = mul(all(weight[i]), code);
     sums.xl = add(sums.xl, mul(weighted, value));
     sums.ll = add(sums.ll, mul(weighted, code));
   }
   return sums;
-}
-
-inline F group_extreme(const float* x, int64_t size) {
-  F extreme = zero();
-  for (int64_t i = 0; i < size; ++i) {
-    const F value = load(x + i * kLanes);
-    extreme = select(less(abs(extreme), abs(value)), value, extreme);
-  }
-  return extreme;
 }
 
 }  // namespace SLMI_LEVEL_NAMESPACE
@@ -43,15 +30,15 @@ void GroupSearch<kLevel>::run(const RowGroups& in, int levels, float* scale, flo
   const F lowest = all(-reach), highest = all(reach - 1.0f);
   for (int64_t first = 0; first < in.count; first += kLanes) {
     const int64_t rows = in.count - first < kLanes ? in.count - first : kLanes;
-    for (int64_t lane = 0; lane < kLanes; ++lane)
-      for (int64_t i = 0; i < in.size; ++i)
-        scratch[i * kLanes + lane] = lane < rows ? in.x[(first + lane) * in.stride + i] : 0.0f;
-    const F extreme = group_extreme(scratch, in.size);
-    GroupSums best{zero(), all(1.0f)};
+    transpose(in.x + first * in.stride, in.stride, rows, in.size, scratch);
+    const F extreme = extreme_of(scratch, in.size);
+    ProductSums best{zero(), all(1.0f)};
     for (int i = 0; i < 2 * kSteps; ++i) {
       const float share = kFirst + (kLast - kFirst) * static_cast<float>(i % kSteps) / static_cast<float>(kSteps - 1);
+      // Where no quotient reaches the code that one side has more, the other sign has the same codes turned round.
+      if (i >= kSteps && share * reach < reach - 0.51f) continue;
       const F code_scale = div(all(i < kSteps ? -share * reach : share * reach), extreme);
-      const GroupSums s = group_codes(scratch, in.weight, in.size, code_scale, lowest, highest);
+      const ProductSums s = group_codes(scratch, in.weight, in.size, code_scale, lowest, highest);
       // The error that is left is sum of weight * x^2 - xl^2 / ll. Of fits that are as good the first one stays: codes
       // that are all turned round have the same sums but for a sign.
       const M better = both(less(zero(), s.ll), less(mul(mul(best.xl, best.xl), s.ll), mul(mul(s.xl, s.xl), best.ll)));
