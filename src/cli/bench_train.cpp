@@ -36,6 +36,7 @@ struct BenchTrainConfig {
   model::BaseFormat base_format = model::BaseFormat::NF4;
   train::ComputeChoice compute = train::ComputeChoice::Auto;
   model::SavePolicy activations = model::SavePolicy::All;
+  ops::MomentBits optimizer = ops::MomentBits::F32;
   bool cuda_graphs = true;
   std::string device = "auto";
   int64_t threads = 0;
@@ -73,6 +74,9 @@ struct BenchTrainConfig {
           Choice<model::SavePolicy>{
               {"all", model::SavePolicy::All}, {"light", model::SavePolicy::Light}, {"none", model::SavePolicy::None}},
           "Activations kept for the backward pass; none is full checkpointing");
+    field("optimizer", &T::optimizer,
+          Choice<ops::MomentBits>{{"adamw", ops::MomentBits::F32}, {"adamw_8bit", ops::MomentBits::Eight}},
+          "AdamW with moments in f32 or in 8 bits");
     field("cuda_graphs", &T::cuda_graphs, "On a GPU, record passes that recur and replay them");
     field("device", &T::device, OneOf{"auto", "cpu", "cuda"}, "Where to train");
     field("threads", &T::threads, AtLeast{0}, "CPU threads (0: all)");
@@ -137,6 +141,7 @@ train::TrainConfig train_config(const BenchTrainConfig& config) {
   out.base_format = config.base_format;
   out.compute = config.compute;
   out.activations = config.activations;
+  out.optimizer = config.optimizer;
   out.cuda_graphs = config.cuda_graphs;
   out.checkpoint_every = 0;
   return out;

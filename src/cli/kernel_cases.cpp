@@ -7,6 +7,7 @@
 #include <memory>
 #include <numeric>
 
+#include "slmi/kernels/moments8.h"
 #include "slmi/kernels/nf4_codebook.h"
 #include "slmi/ops/cross_entropy.h"
 #include "slmi/ops/dropout.h"
@@ -168,20 +169,21 @@ KernelCase dropout_case(const Buffers& b) {
           }};
 }
 
-KernelCase adamw_case(const Buffers& b) {
+KernelCase adamw_case(const Buffers& b, ops::MomentBits bits) {
   int64_t count = 0;
   for (const auto& group : groups())
     for (const int64_t n : group.n) count += S::kLayers * S::kRank * (n + group.k);
   // Parameter, gradient and both moments are read and written.
-  return {"AdamW", fmt::format("{}", count), 8 * kF32 * static_cast<double>(count), [b, count]() -> Launch {
+  const double moment = bits == ops::MomentBits::F32 ? kF32 : 1.0 + kF32 / kernels::kMomentBlock;
+  return {bits == ops::MomentBits::F32 ? "AdamW" : "AdamW, 8 bits", fmt::format("{}", count),
+          (4 * kF32 + 4 * moment) * static_cast<double>(count), [b, count, bits]() -> Launch {
             ops::StepNumbers numbers(b.device);
             numbers.set(1e-4, 1, S::kTokens, 0.0, {});
-            const at::Tensor zeros = at::zeros({count}, b.of(at::kFloat));
-            return
-                [values = b.vector(count), gradients = b.vector(count), m = zeros.clone(), v = zeros.clone(), numbers] {
-                  ops::adamw_step(values, gradients, m, v, {}, numbers);
-                  return at::Tensor();
-                };
+            const at::Tensor values = b.vector(count);
+            return [values, gradients = b.vector(count), moments = ops::Moments(values, bits), numbers] {
+              ops::adamw_step(values, gradients, moments, {}, numbers);
+              return at::Tensor();
+            };
           }};
 }
 
@@ -270,7 +272,8 @@ std::vector<KernelCase> kernel_cases(at::Device device) {
   add_swiglu(b, out);
   add_cross_entropy(b, out);
   out.push_back(dropout_case(b));
-  out.push_back(adamw_case(b));
+  out.push_back(adamw_case(b, ops::MomentBits::F32));
+  out.push_back(adamw_case(b, ops::MomentBits::Eight));
   return out;
 }
 

@@ -39,10 +39,14 @@ at::Device choose_device(const std::string& name) {
 
 ops::Compute choose_compute(train::ComputeChoice choice, at::Device device) {
   using train::ComputeChoice;
+  constexpr int kBf16 = 80;  // Ampere is the first with bf16 products
   switch (choice) {
     case ComputeChoice::F32:
       return ops::Compute::F32;
     case ComputeChoice::BF16:
+      require(device.is_cpu() || ops::compute_capability(device) >= kBf16, ErrorKind::Device,
+              "--compute bf16: this GPU is sm_{} and has no bf16 products (sm_{} is the first); take --compute f16",
+              ops::compute_capability(device), kBf16);
       return ops::Compute::BF16;
     case ComputeChoice::F16:
       require(!device.is_cpu(), ErrorKind::Usage, "--compute f16: CPUs are slow in it; use --compute bf16 or f32");
@@ -51,7 +55,6 @@ ops::Compute choose_compute(train::ComputeChoice choice, at::Device device) {
       break;
   }
   if (device.is_cpu()) return kernels::cpu::simd().bf16 ? ops::Compute::BF16 : ops::Compute::F32;
-  constexpr int kBf16 = 80;  // Ampere is the first with bf16 products
   return ops::compute_capability(device) >= kBf16 ? ops::Compute::BF16 : ops::Compute::F16;
 }
 

@@ -7,6 +7,7 @@
 
 #include "config_fields.h"
 #include "llama_limits.h"
+#include "slmi/kernels/dynamic_map.h"
 
 namespace slmi::formats {
 namespace {

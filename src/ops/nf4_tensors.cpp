@@ -7,6 +7,7 @@
 #include "cuda_types.h"
 #include "slmi/base/error.h"
 #include "slmi/kernels/cuda/nf4.h"
+#include "slmi/kernels/dynamic_map.h"
 
 namespace slmi::ops {
 namespace {

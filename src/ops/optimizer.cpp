@@ -2,10 +2,13 @@
 #include "slmi/ops/optimizer.h"
 
 #include "cuda_types.h"
+#include "slmi/base/error.h"
 #include "slmi/kernels/cpu/adamw.h"
 #include "slmi/kernels/cuda/adamw.h"
+#include "slmi/kernels/dynamic_map.h"
 
 #include <ATen/ATen.h>
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <vector>
@@ -81,41 +84,93 @@ void measure_gradient(const at::Tensor& gradients, StepNumbers& numbers) {
   at_index(StepNumbers::GradientScale).copy_(inverse * at::where(limit > 0, clipped, at::ones_like(clipped)));
 }
 
-void adamw_step(const at::Tensor& values, const at::Tensor& gradients, const at::Tensor& m, const at::Tensor& v,
-                const AdamWOptions& options, const StepNumbers& numbers) {
-  if (values.device().is_cpu()) {
-    if (numbers.loss_scale.defined() && numbers.get_loss_scale().skip != 0.0f) {
-      gradients.zero_();
-      return;
-    }
-    const float* n = pointer<float>(numbers.values);
-    kernels::cpu::AdamWStep step;
-    step.learning_rate = n[StepNumbers::LearningRate];
-    step.beta1 = options.beta1;
-    step.beta2 = options.beta2;
-    step.eps = options.eps;
-    step.weight_decay = options.weight_decay;
-    step.bias_correction1 = n[StepNumbers::BiasCorrection1];
-    step.bias_correction2 = n[StepNumbers::BiasCorrection2];
-    step.gradient_scale = n[StepNumbers::GradientScale];
-    step.gradient_after = kernels::cpu::GradientAfter::Clear;
-    constexpr int64_t kGrain = 1 << 16;
-    parallel(values.numel(), kGrain, [&](int64_t begin, int64_t end) {
-      kernels::cpu::adamw_step(pointer<float>(values), pointer<float>(gradients), pointer<float>(m), pointer<float>(v),
-                               step, begin, end);
+Moments::Moments(const at::Tensor& values, MomentBits wanted) : bits(wanted) {
+  if (bits == MomentBits::F32) {
+    m = at::zeros_like(values);
+    v = at::zeros_like(values);
+    return;
+  }
+  m = at::zeros_like(values, at::kByte);
+  v = at::zeros_like(m);
+  m_absmax = at::zeros({kernels::num_moment_blocks(values.numel())}, values.options());
+  v_absmax = at::zeros_like(m_absmax);
+  if (values.device().is_cpu()) return;
+  const at::Tensor host = at::zeros({4, static_cast<int64_t>(kernels::dynamic_map().size())}, at::kFloat);
+  const auto fill = [&](int64_t row, const auto& table) {
+    std::copy(table.begin(), table.end(), pointer<float>(host) + row * host.size(1));
+  };
+  fill(0, kernels::dynamic_map());
+  fill(1, kernels::unsigned_dynamic_map());
+  fill(2, kernels::borders_of(kernels::dynamic_map()));
+  fill(3, kernels::borders_of(kernels::unsigned_dynamic_map()));
+  maps = host.to(values.device());
+}
+
+namespace {
+
+kernels::Moments8 in_8_bits(const Moments& moments) {
+  return {pointer<uint8_t>(moments.m), pointer<uint8_t>(moments.v), pointer<float>(moments.m_absmax),
+          pointer<float>(moments.v_absmax)};
+}
+
+void step_on_cpu(const at::Tensor& values, const at::Tensor& gradients, const Moments& moments,
+                 const AdamWOptions& options, const StepNumbers& numbers) {
+  if (numbers.loss_scale.defined() && numbers.get_loss_scale().skip != 0.0f) {
+    gradients.zero_();
+    return;
+  }
+  const float* n = pointer<float>(numbers.values);
+  kernels::cpu::AdamWStep step;
+  step.learning_rate = n[StepNumbers::LearningRate];
+  step.beta1 = options.beta1;
+  step.beta2 = options.beta2;
+  step.eps = options.eps;
+  step.weight_decay = options.weight_decay;
+  step.bias_correction1 = n[StepNumbers::BiasCorrection1];
+  step.bias_correction2 = n[StepNumbers::BiasCorrection2];
+  step.gradient_scale = n[StepNumbers::GradientScale];
+  step.gradient_after = kernels::cpu::GradientAfter::Clear;
+  constexpr int64_t kGrain = 1 << 16;
+  float *param = pointer<float>(values), *grad = pointer<float>(gradients);
+  if (moments.bits == MomentBits::Eight) {
+    parallel(moments.m_absmax.numel(), kGrain / kernels::kMomentBlock, [&](int64_t begin, int64_t end) {
+      kernels::cpu::adamw8_step(param, grad, in_8_bits(moments), values.numel(), step, begin, end);
     });
     return;
   }
-  const bool done = on_cuda(values, [&](auto, auto stream) {
+  parallel(values.numel(), kGrain, [&](int64_t begin, int64_t end) {
+    kernels::cpu::adamw_step(param, grad, pointer<float>(moments.m), pointer<float>(moments.v), step, begin, end);
+  });
+}
+
+bool step_on_cuda(const at::Tensor& values, const at::Tensor& gradients, const Moments& moments,
+                  const AdamWOptions& options, const StepNumbers& numbers) {
+  return on_cuda(values, [&](auto, auto stream) {
     const float* n = pointer<float>(numbers.values);
     const auto* loss_scale = numbers.loss_scale.defined() ? pointer<LossScale>(numbers.loss_scale) : nullptr;
-    kernels::cuda::adamw_step(pointer<float>(values), pointer<float>(gradients), pointer<float>(m), pointer<float>(v),
-                              values.numel(), {options.beta1, options.beta2, options.eps, options.weight_decay},
-                              {n + StepNumbers::LearningRate, n + StepNumbers::BiasCorrection1,
-                               n + StepNumbers::BiasCorrection2, n + StepNumbers::GradientScale, loss_scale},
-                              stream);
+    const kernels::cuda::AdamWConstants constants = {options.beta1, options.beta2, options.eps, options.weight_decay};
+    const kernels::cuda::AdamWNumbers own = {n + StepNumbers::LearningRate, n + StepNumbers::BiasCorrection1,
+                                             n + StepNumbers::BiasCorrection2, n + StepNumbers::GradientScale,
+                                             loss_scale};
+    float *param = pointer<float>(values), *grad = pointer<float>(gradients);
+    if (moments.bits == MomentBits::F32)
+      return kernels::cuda::adamw_step(param, grad, pointer<float>(moments.m), pointer<float>(moments.v),
+                                       values.numel(), constants, own, stream);
+    const auto table = [&](int64_t row) { return pointer<float>(moments.maps) + row * moments.maps.size(1); };
+    kernels::cuda::adamw8_step(param, grad, in_8_bits(moments), {table(0), table(1), table(2), table(3)},
+                               values.numel(), constants, own, stream);
   });
-  if (done) return;
+}
+
+}  // namespace
+
+void adamw_step(const at::Tensor& values, const at::Tensor& gradients, const Moments& moments,
+                const AdamWOptions& options, const StepNumbers& numbers) {
+  if (values.device().is_cpu()) return step_on_cpu(values, gradients, moments, options, numbers);
+  if (step_on_cuda(values, gradients, moments, options, numbers)) return;
+  require(moments.bits == MomentBits::F32, ErrorKind::Device,
+          "AdamW with 8-bit moments has no kernel on {}; use --optimizer adamw", values.device().str());
+  const at::Tensor &m = moments.m, &v = moments.v;
   const auto number = [&](StepNumbers::Index i) { return numbers.values.narrow(0, i, 1); };
   const at::Tensor lr = number(StepNumbers::LearningRate);
   gradients.mul_(number(StepNumbers::GradientScale));

@@ -2,7 +2,7 @@
 #include "slmi/ops/tensor.h"
 
 #ifdef SLMI_WITH_CUDA
-#include <ATen/cuda/CUDAContext.h>
+#include "slmi/kernels/cuda/capability.h"
 #endif
 
 namespace slmi::ops {
@@ -34,8 +34,7 @@ std::string name(Compute compute) {
 int compute_capability([[maybe_unused]] at::Device device) {
 #ifdef SLMI_WITH_CUDA
   if (!device.is_cuda()) return 0;
-  const auto* properties = at::cuda::getDeviceProperties(device.index());
-  return 10 * properties->major + properties->minor;
+  return kernels::cuda::compute_capability(device.index());
 #else
   return 0;
 #endif

@@ -9,6 +9,7 @@
 #include "slmi/base/error.h"
 #include "slmi/base/parallel.h"
 #include "slmi/kernels/cpu/dequantize.h"
+#include "slmi/kernels/dynamic_map.h"
 
 namespace slmi::quant {
 

@@ -63,6 +63,20 @@ struct CheckpointName {
   auto operator<=>(const CheckpointName&) const = default;
 };
 
+/// What state.safetensors holds, by name.
+std::vector<std::pair<const char*, at::Tensor>> state_tensors(const at::Tensor& values, const ops::Moments& moments) {
+  std::vector<std::pair<const char*, at::Tensor>> out = {
+      {"adapter", values}, {"adam_m", moments.m}, {"adam_v", moments.v}};
+  if (moments.bits == ops::MomentBits::F32) return out;
+  out.emplace_back("adam_m_absmax", moments.m_absmax);
+  out.emplace_back("adam_v_absmax", moments.v_absmax);
+  return out;
+}
+
+formats::Dtype dtype_of(const at::Tensor& t) {
+  return t.scalar_type() == at::kByte ? formats::Dtype::U8 : formats::Dtype::F32;
+}
+
 /// Absent for other names, those of unfinished checkpoints among them.
 std::optional<CheckpointName> parse_name(std::string_view name) {
   CheckpointName out;
@@ -90,8 +104,8 @@ std::vector<fs::path> list_checkpoints(const fs::path& run) {
   return out;
 }
 
-void save_checkpoint(const fs::path& run, const RunState& state, const at::Tensor& values, const at::Tensor& m,
-                     const at::Tensor& v, int64_t keep) {
+void save_checkpoint(const fs::path& run, const RunState& state, const at::Tensor& values, const ops::Moments& moments,
+                     int64_t keep) {
   const fs::path parent = directory_of(run);
   slmi::create_directories(parent);
   const fs::path target = parent / fmt::format("step-{:06d}", state.step);
@@ -102,16 +116,11 @@ void save_checkpoint(const fs::path& run, const RunState& state, const at::Tenso
   try {
     std::vector<at::Tensor> hold;
     std::vector<formats::OutputTensor> tensors;
-    const auto add = [&](const char* name, const at::Tensor& t) {
+    for (const auto& [name, t] : state_tensors(values, moments)) {
       hold.push_back(t.to(at::kCPU).contiguous());
-      tensors.push_back({name,
-                         formats::Dtype::F32,
-                         {t.numel()},
-                         std::as_bytes(std::span(hold.back().data_ptr<float>(), static_cast<size_t>(t.numel())))});
-    };
-    add("adapter", values);
-    add("adam_m", m);
-    add("adam_v", v);
+      const auto* bytes = static_cast<const std::byte*>(hold.back().const_data_ptr());
+      tensors.push_back({name, dtype_of(t), {t.numel()}, std::span(bytes, hold.back().nbytes())});
+    }
     formats::write_safetensors(temporary / "state.safetensors", tensors);
     write_file_atomically(temporary / "state.json", to_json(state).dump(1) + "\n");
     sync_directory(temporary);
@@ -124,26 +133,23 @@ void save_checkpoint(const fs::path& run, const RunState& state, const at::Tenso
   for (size_t i = 0; i + static_cast<size_t>(keep) < all.size(); ++i) remove_tree(all[i], ignored);
 }
 
-std::optional<RunState> load_checkpoint(const fs::path& run, const at::Tensor& values, const at::Tensor& m,
-                                        const at::Tensor& v) {
+std::optional<RunState> load_checkpoint(const fs::path& run, const at::Tensor& values, const ops::Moments& moments) {
   const auto all = list_checkpoints(run);
   if (all.empty()) return std::nullopt;
   const fs::path& newest = all.back();
   const fs::path state_file = newest / "state.json";
   const RunState state = from_json(read_json_file(state_file.string()), state_file.string());
   const auto file = formats::SafetensorsFile::open(newest / "state.safetensors");
-  const auto take = [&](const char* name, const at::Tensor& target) {
+  for (const auto& [name, target] : state_tensors(values, moments)) {
     const auto& t = file.tensor(name);
-    require(t.dtype == formats::Dtype::F32 && t.shape == formats::Shape{target.numel()}, ErrorKind::Input,
-            "{}: '{}' is {} {}, this run's adapter has {} values; was its configuration changed?", file.source(), name,
-            formats::dtype_name(t.dtype), formats::shape_text(t.shape), target.numel());
-    const at::Tensor host = at::empty({target.numel()}, at::kFloat);
-    std::memcpy(host.data_ptr<float>(), t.bytes.data(), t.bytes.size());
+    require(t.dtype == dtype_of(target) && t.shape == formats::Shape{target.numel()}, ErrorKind::Input,
+            "{}: '{}' is {} {}, this run's has {} values of {}; was its configuration changed?", file.source(), name,
+            formats::dtype_name(t.dtype), formats::shape_text(t.shape), target.numel(),
+            formats::dtype_name(dtype_of(target)));
+    const at::Tensor host = at::empty(target.sizes(), target.options().device(at::kCPU));
+    std::memcpy(host.mutable_data_ptr(), t.bytes.data(), t.bytes.size());
     target.copy_(host);
-  };
-  take("adapter", values);
-  take("adam_m", m);
-  take("adam_v", v);
+  }
   return state;
 }
 

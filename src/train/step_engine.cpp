@@ -15,13 +15,12 @@ enum Sum { Loss, GradientNorm, kSums };
 }  // namespace
 
 StepEngine::StepEngine(model::Llama& llama, model::Lora& lora, const TrainConfig& config,
-                       const ops::AdamWOptions& adamw, const at::Tensor& m, const at::Tensor& v)
+                       const ops::AdamWOptions& adamw, const ops::Moments& moments)
     : llama_(llama),
       lora_(lora),
       config_(config),
       adamw_(adamw),
-      m_(m),
-      v_(v),
+      moments_(moments),
       numbers_(llama.device()),
       sums_(at::zeros({kSums}, at::TensorOptions().dtype(at::kDouble).device(llama.device()))) {
   dropout_.probability = config.lora.dropout;
@@ -81,7 +80,7 @@ void StepEngine::compute(const model::DeviceBatch& batch) {
 void StepEngine::update() {
   ops::measure_gradient(lora_.gradients(), numbers_);
   sums_[GradientNorm].copy_(numbers_.values[ops::StepNumbers::GradientNorm]);
-  ops::adamw_step(lora_.values(), lora_.gradients(), m_, v_, adamw_, numbers_);
+  ops::adamw_step(lora_.values(), lora_.gradients(), moments_, adamw_, numbers_);
   llama_.refresh_adapters();
 }
 

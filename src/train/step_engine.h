@@ -37,9 +37,9 @@ class StepEngine {
     bool skipped = false;     // the gradient overflowed: nothing was updated
   };
 
-  /// `lora` is attached to `llama` and trains; m and v are AdamW's moments.
+  /// `lora` is attached to `llama` and trains.
   StepEngine(model::Llama& llama, model::Lora& lora, const TrainConfig& config, const ops::AdamWOptions& adamw,
-             const at::Tensor& m, const at::Tensor& v);
+             const ops::Moments& moments);
 
   /// Pads a micro-batch where the device wants it; needs nothing of the device, which may be busy meanwhile.
   PreparedStep::MicroBatch prepare(data::PackedBatch rows) const;
@@ -68,7 +68,7 @@ class StepEngine {
   model::Lora& lora_;
   const TrainConfig& config_;
   const ops::AdamWOptions& adamw_;
-  at::Tensor m_, v_;
+  const ops::Moments& moments_;
   ops::StepNumbers numbers_;
   std::optional<ops::LossScale> loss_scale_;  // as it is on the device when a step is done
   ops::DropoutContext dropout_;

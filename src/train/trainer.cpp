@@ -87,10 +87,9 @@ class Run {
         config_(config),
         run_(run),
         hooks_(hooks),
-        m_(at::zeros_like(lora.values())),
-        v_(at::zeros_like(lora.values())),
+        moments_(lora.values(), config.optimizer),
         adamw_{.beta2 = config.adam_beta2, .weight_decay = config.weight_decay},
-        engine_(llama, lora, config, adamw_, m_, v_),
+        engine_(llama, lora, config, adamw_, moments_),
         plan_(data::make_plan(rows, config.batch_size, static_cast<uint64_t>(config.seed), config.rows_together)),
         total_(total_steps(config, rows.size())) {}
 
@@ -110,7 +109,7 @@ class Run {
   const TrainConfig& config_;
   fs::path run_;
   const Hooks& hooks_;
-  at::Tensor m_, v_;
+  ops::Moments moments_;
   ops::AdamWOptions adamw_;
   StepEngine engine_;
   PreparedStep prepared_;
@@ -192,12 +191,12 @@ void Run::validate(int64_t step, LineFile& metrics) {
 void Run::checkpoint(const LineFile& metrics) {
   state_.metrics_bytes = metrics.bytes();
   state_.loss_scale = engine_.loss_scale();
-  save_checkpoint(run_, state_, lora_.values(), m_, v_, config_.keep_checkpoints);
+  save_checkpoint(run_, state_, lora_.values(), moments_, config_.keep_checkpoints);
 }
 
 TrainResult Run::execute() {
   slmi::create_directories(run_);
-  if (const auto found = load_checkpoint(run_, lora_.values(), m_, v_)) state_ = *found;
+  if (const auto found = load_checkpoint(run_, lora_.values(), moments_)) state_ = *found;
   if (state_.loss_scale) engine_.set_loss_scale(*state_.loss_scale);
   llama_.refresh_adapters();
   result_.resumed_from = state_.step;

@@ -101,8 +101,9 @@ TEST_F(Gpu, CrossEntropy) {
 TEST_F(Gpu, OptimizerStep) {
   constexpr int64_t kCount = 40'000;
   const at::Tensor start = at::randn({kCount}), gradient = at::randn({kCount});
-  const auto run = [&](at::Device device) {
-    at::Tensor values = start.to(device).clone(), m = at::zeros_like(values), v = at::zeros_like(values);
+  const auto run = [&](at::Device device, MomentBits bits) {
+    const at::Tensor values = start.to(device).clone();
+    const Moments moments(values, bits);
     StepNumbers numbers(device);
     AdamWOptions options;
     options.weight_decay = 0.01;
@@ -110,12 +111,13 @@ TEST_F(Gpu, OptimizerStep) {
       const at::Tensor g = gradient.to(device).clone();
       numbers.set(1e-2, step, 32, 1.0, options);
       measure_gradient(g, numbers);
-      adamw_step(values, g, m, v, options, numbers);
+      adamw_step(values, g, moments, options, numbers);
       EXPECT_EQ(g.abs().sum().item<float>(), 0.0f);
     }
     return at::cat({values.cpu(), numbers.values.cpu()});
   };
-  EXPECT_LT(distance(run(at::kCUDA), run(at::kCPU)), 1e-6);
+  for (const MomentBits bits : {MomentBits::F32, MomentBits::Eight})
+    EXPECT_LT(distance(run(at::kCUDA, bits), run(at::kCPU, bits)), 1e-6);
 }
 
 struct AttentionCase {

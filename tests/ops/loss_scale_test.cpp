@@ -59,43 +59,51 @@ TEST_P(LossScaling, FollowsLibtorchsGradScaler) {
 
 TEST_P(LossScaling, AStepWithScaledGradientsIsTheStepWithout) {
   const at::Tensor gradient = gradients(1.0f), start = at::randn({5000}).to(GetParam());
-  const auto run = [&](bool scaled) {
-    const at::Tensor values = start.clone(), m = at::zeros_like(values), v = at::zeros_like(values);
+  const auto run = [&](bool scaled, MomentBits bits) {
+    const at::Tensor values = start.clone();
+    const Moments moments(values, bits);
     StepNumbers numbers(GetParam());
     if (scaled) numbers.set_loss_scale({.scale = 4096.0f});
     for (int64_t step = 1; step <= 2; ++step) {
       numbers.set(1e-2, step, 32, 1.0, {});
       const at::Tensor g = scaled ? gradient * numbers.loss_factor() : gradient.clone();
       measure_gradient(g, numbers);
-      adamw_step(values, g, m, v, {}, numbers);
+      adamw_step(values, g, moments, {}, numbers);
       EXPECT_EQ(g.abs().sum().item<float>(), 0.0f);
     }
-    return at::cat({values.cpu(), m.cpu(), v.cpu(), numbers.values.narrow(0, StepNumbers::GradientNorm, 1).cpu()});
+    return at::cat(
+        {values.cpu(), moments.m.cpu(), moments.v.cpu(), numbers.values.narrow(0, StepNumbers::GradientNorm, 1).cpu()});
   };
-  EXPECT_TRUE(at::equal(run(true), run(false))) << "powers of two change no bit";
+  for (const MomentBits bits : {MomentBits::F32, MomentBits::Eight})
+    EXPECT_TRUE(at::equal(run(true, bits), run(false, bits))) << "powers of two change no bit";
 }
 
 TEST_P(LossScaling, AnOverflowSkipsTheStepAndClearsTheGradient) {
-  const at::Tensor start = at::randn({5000}).to(GetParam()), values = start.clone(), m = at::ones_like(values),
-                   v = at::ones_like(values), ones = at::ones_like(values);
-  StepNumbers numbers(GetParam());
-  numbers.set_loss_scale({.scale = 4096.0f});
-  AdamWOptions options;
-  options.weight_decay = 0.1;
-  numbers.set(1e-2, 1, 32, 1.0, options);
-  for (const float planted : {kInfinity, kNan}) {
-    const at::Tensor g = gradients(planted);
+  for (const MomentBits bits : {MomentBits::F32, MomentBits::Eight}) {
+    const at::Tensor start = at::randn({5000}).to(GetParam()), values = start.clone();
+    const Moments moments(values, bits);
+    moments.m.fill_(1);
+    moments.v.fill_(1);
+    const at::Tensor before = at::cat({moments.m, moments.v});
+    StepNumbers numbers(GetParam());
+    numbers.set_loss_scale({.scale = 4096.0f});
+    AdamWOptions options;
+    options.weight_decay = 0.1;
+    numbers.set(1e-2, 1, 32, 1.0, options);
+    for (const float planted : {kInfinity, kNan}) {
+      const at::Tensor g = gradients(planted);
+      measure_gradient(g, numbers);
+      adamw_step(values, g, moments, options, numbers);
+      EXPECT_TRUE(at::equal(values, start));
+      EXPECT_TRUE(at::equal(at::cat({moments.m, moments.v}), before));
+      EXPECT_EQ(g.abs().sum().item<float>(), 0.0f);
+    }
+    EXPECT_EQ(numbers.get_loss_scale().scale, 1024.0f);
+    const at::Tensor g = gradients(1.0f);
     measure_gradient(g, numbers);
-    adamw_step(values, g, m, v, options, numbers);
-    EXPECT_TRUE(at::equal(values, start));
-    EXPECT_TRUE(at::equal(m, ones) && at::equal(v, ones));
-    EXPECT_EQ(g.abs().sum().item<float>(), 0.0f);
+    adamw_step(values, g, moments, options, numbers);
+    EXPECT_FALSE(at::equal(values, start)) << "the next one is taken";
   }
-  EXPECT_EQ(numbers.get_loss_scale().scale, 1024.0f);
-  const at::Tensor g = gradients(1.0f);
-  measure_gradient(g, numbers);
-  adamw_step(values, g, m, v, options, numbers);
-  EXPECT_FALSE(at::equal(values, start)) << "the next one is taken";
 }
 
 TEST_P(LossScaling, OfCrossEntropyIsOnTheGradientAlone) {

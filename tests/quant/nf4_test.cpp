@@ -9,6 +9,7 @@
 #include "slmi/base/parallel.h"
 #include "slmi/base/sha256.h"
 #include "slmi/kernels/cpu/dequantize.h"
+#include "slmi/kernels/dynamic_map.h"
 #include "test_support.h"
 
 namespace slmi {
@@ -102,10 +103,11 @@ TEST_P(Nf4Golden, ComputedOffsetIsWithinTwoUlp) {
 INSTANTIATE_TEST_SUITE_P(Cases, Nf4Golden, testing::Values("hashed", "tail", "edges", "reciprocal"),
                          [](const auto& info) { return std::string(info.param); });
 
-TEST(Nf4, DynamicMapEqualsBitsandbytes) {
-  const auto& map = kernels::dynamic_map();
-  EXPECT_TRUE(
-      test::equal_bits(std::vector<float>(map.begin(), map.end()), test::Golden("nf4.txt").values<float>("map")));
+TEST(Nf4, DynamicMapsEqualBitsandbytes) {
+  const test::Golden golden("nf4.txt");
+  const auto values = [](const kernels::DynamicMap& map) { return std::vector<float>(map.begin(), map.end()); };
+  EXPECT_TRUE(test::equal_bits(values(kernels::dynamic_map()), golden.values<float>("map")));
+  EXPECT_TRUE(test::equal_bits(values(kernels::unsigned_dynamic_map()), golden.values<float>("unsigned_map")));
 }
 
 TEST(Nf4, SecondLevelEqualsBitsandbytes) {

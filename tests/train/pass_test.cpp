@@ -60,7 +60,8 @@ TEST(Pass, TenStepsGiveTheLossesAndUpdatesOfPeft) {
   const Json& want = golden()["training"];
   for (const auto save : {model::SavePolicy::All, model::SavePolicy::Light, model::SavePolicy::None}) {
     Fixture f;
-    const at::Tensor before = f.lora.values().clone(), m = at::zeros_like(before), v = at::zeros_like(before);
+    const at::Tensor before = f.lora.values().clone();
+    const ops::Moments moments(before, ops::MomentBits::F32);
     ops::StepNumbers numbers(at::kCPU);
     for (int64_t step = 0; step < 10; ++step) {
       std::vector<TestRow> rows;
@@ -74,7 +75,7 @@ TEST(Pass, TenStepsGiveTheLossesAndUpdatesOfPeft) {
       EXPECT_NEAR(loss, want["losses"][static_cast<size_t>(step)].get<double>(), 1e-5) << "step " << step;
       numbers.set(want["lr"], step + 1, 32, 1.0, {});
       ops::measure_gradient(f.lora.gradients(), numbers);
-      ops::adamw_step(f.lora.values(), f.lora.gradients(), m, v, {}, numbers);
+      ops::adamw_step(f.lora.values(), f.lora.gradients(), moments, {}, numbers);
       f.llama->refresh_adapters();
     }
     const auto after = model::Lora::from_adapter(

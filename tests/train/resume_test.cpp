@@ -52,14 +52,18 @@ class Resume : public ::testing::Test {
     ASSERT_EQ(process.records.size(), static_cast<size_t>(kSteps));
     for (const auto& r : process.records) EXPECT_GE(r.micro_batches, 2) << "no accumulation at step " << r.step;
     EXPECT_EQ(process.rows.num_prefixes(), 2);
+    losses_.clear();
+    for (const auto& r : process.records) losses_.push_back(r.loss);
   }
   static void TearDownTestSuite() { directory_.reset(); }
   static fs::path alone() { return *directory_ / "alone"; }
+  static const std::vector<double>& alone_losses() { return losses_; }
 
   TemporaryDirectory here_;
 
  private:
   static inline std::unique_ptr<TemporaryDirectory> directory_;
+  static inline std::vector<double> losses_;
 };
 
 ErrorKind kind_thrown_by(Process& process, const fs::path& run, std::string* message = nullptr) {
@@ -200,6 +204,39 @@ TEST_F(Resume, AFinishedRunIsLeftAsItIs) {
   EXPECT_EQ(differences(run, alone()), kNone);
 }
 
+TEST_F(Resume, WithMomentsInEightBits) {
+  const auto start = [](Process& process) {
+    add_validation(process);
+    process.config.optimizer = ops::MomentBits::Eight;
+  };
+  Process whole;
+  start(whole);
+  whole.train_into(here_ / "whole");
+  Process killed;
+  start(killed);
+  killed.hooks.on_step = [](const StepRecord& r, int64_t) {
+    if (r.step == 9) throw std::runtime_error("power cut");
+  };
+  EXPECT_THROW(killed.train_into(here_ / "run"), std::runtime_error);
+  std::string message;
+  {
+    Process other;  // told to go on with moments in f32
+    EXPECT_EQ(kind_thrown_by(other, here_ / "run", &message), ErrorKind::Input);
+    EXPECT_NE(message.find("'adam_m' is U8"), std::string::npos) << message;
+  }
+  Process last;
+  start(last);
+  EXPECT_EQ(last.train_into(here_ / "run").resumed_from, 8);
+  EXPECT_EQ(differences(here_ / "run", here_ / "whole"), kNone);
+  const auto bytes = [](const fs::path& run) {
+    return fs::file_size(list_checkpoints(run).back() / "state.safetensors");
+  };
+  EXPECT_LT(bytes(here_ / "whole"), 0.53 * bytes(alone())) << "values in f32, two moments of a byte";
+  EXPECT_EQ(whole.records[0].loss, alone_losses()[0]);
+  for (size_t i = 1; i < whole.records.size(); ++i)
+    EXPECT_NEAR(whole.records[i].loss / alone_losses()[i], 1.0, 0.02) << "step " << i + 1;
+}
+
 TEST_F(Resume, RefusesMetricsThatLostLinesAndAnotherAdaptersState) {
   const fs::path run = here_ / "run";
   fs::copy(alone(), run, fs::copy_options::recursive);
@@ -211,7 +248,7 @@ TEST_F(Resume, RefusesMetricsThatLostLinesAndAnotherAdaptersState) {
     EXPECT_NE(message.find("metrics.jsonl: has 10 bytes"), std::string::npos) << message;
   }
   const at::Tensor few = at::zeros({5});
-  save_checkpoint(run, {.step = 20}, few, few, few, 2);
+  save_checkpoint(run, {.step = 20}, few, ops::Moments(few, ops::MomentBits::F32), 2);
   Process process;
   EXPECT_EQ(kind_thrown_by(process, run, &message), ErrorKind::Input);
   EXPECT_NE(message.find("step-000020"), std::string::npos) << message;

@@ -1,7 +1,7 @@
-// NF4's sixteen values and the 256-value map of its doubly quantized scales: the one place where they are written down.
+// NF4's sixteen values and how matrices of them lie: the one place where they are written down. The codes of doubly
+// quantized scales are those of dynamic_map.h.
 //
-// Source  QLoRA (Dettmers et al. 2023, arXiv:2305.14314, appendix E); bitsandbytes functional.py create_dynamic_map
-//         (the paper "8-bit Optimizers via Block-wise Quantization", arXiv:2110.02861, calls it dynamic tree).
+// Source  QLoRA (Dettmers et al. 2023, arXiv:2305.14314, appendix E).
 #pragma once
 
 #include <array>
@@ -46,10 +46,6 @@ inline constexpr float kNf4LeastAbsmax = 1e-38f;
 /// Points of the grid over [-1, 1] that scaled second-level values are rounded to before they take a code: point i is
 /// -1 + 2i / (points - 1), in f32.
 inline constexpr int kNf4GridPoints = 65536;
-
-/// The dynamic map, ascending: for i in 0..6 the 2^i midpoints of linspace(0.1, 1, 2^i + 1) times 10^(i-6), both signs,
-/// and 0 and 1. There is no -1. Generated once; bits as bitsandbytes' create_dynamic_map(signed=True).
-const std::array<float, 256>& dynamic_map();
 
 /// An NF4 matrix as kernels see it: values in the order of the row-major flattened [n, k] weight.
 /// Value i: kNf4Code[code(i)] * absmax(i / 64), one f32 product.

@@ -46,9 +46,23 @@ struct StepNumbers {
 /// With a loss scale both undo it, and it becomes that of the next step, as torch.amp.GradScaler updates it.
 void measure_gradient(const at::Tensor& gradients, StepNumbers& numbers);
 
+enum class MomentBits { F32, Eight };
+
+/// AdamW's two moments, zero at first.
+struct Moments {
+  MomentBits bits = MomentBits::F32;
+  at::Tensor m, v;                // f32 [n], or u8 [n]: codes (kernels/moments8.h)
+  at::Tensor m_absmax, v_absmax;  // f32 [ceil(n / 256)]; undefined with f32
+  at::Tensor maps;                // f32 [4, 256], the codes' tables where a GPU reads them; undefined elsewhere
+
+  /// For `values`, on their device.
+  Moments(const at::Tensor& values, MomentBits bits);
+};
+
 /// torch.optim.AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101) on f32 [n] buffers; clears the gradients.
 /// Does only that where the gradient that was measured with a loss scale is not finite.
-void adamw_step(const at::Tensor& values, const at::Tensor& gradients, const at::Tensor& m, const at::Tensor& v,
+/// @throws Error{Device} for 8-bit moments where neither the CPU's nor CUDA's kernels serve.
+void adamw_step(const at::Tensor& values, const at::Tensor& gradients, const Moments& moments,
                 const AdamWOptions& options, const StepNumbers& numbers);
 
 }  // namespace slmi::ops

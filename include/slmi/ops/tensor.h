@@ -14,7 +14,7 @@ enum class Compute { F32, BF16, F16 };
 at::ScalarType scalar_type(Compute compute);
 std::string name(Compute compute);
 
-/// 90 for sm_90; 0 of a CPU.
+/// 90 for sm_90; 0 of a CPU. As kernels/cuda/capability.h has it.
 int compute_capability(at::Device device);
 
 /// Numbers a run is computed with; every report records it.

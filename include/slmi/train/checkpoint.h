@@ -27,12 +27,12 @@ struct RunState {
 /// `keep`.
 /// @throws Error{Output}; older checkpoints are then as they were.
 void save_checkpoint(const std::filesystem::path& run, const RunState& state, const at::Tensor& values,
-                     const at::Tensor& m, const at::Tensor& v, int64_t keep);
+                     const ops::Moments& moments, int64_t keep);
 
 /// The newest checkpoint of a run that is complete, or none. Copies values and moments into the given tensors.
-/// @throws Error{Input} if it does not fit the adapter's size.
-std::optional<RunState> load_checkpoint(const std::filesystem::path& run, const at::Tensor& values, const at::Tensor& m,
-                                        const at::Tensor& v);
+/// @throws Error{Input} if it does not fit the adapter's size or the moments' type.
+std::optional<RunState> load_checkpoint(const std::filesystem::path& run, const at::Tensor& values,
+                                        const ops::Moments& moments);
 
 /// Checkpoint directories of a run by step, oldest first.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& run);

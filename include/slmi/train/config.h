@@ -9,6 +9,7 @@
 #include "slmi/config/config.h"
 #include "slmi/config/fields.h"
 #include "slmi/model/llama.h"
+#include "slmi/ops/optimizer.h"
 
 namespace slmi::train {
 
@@ -53,6 +54,7 @@ struct TrainConfig {
   double weight_decay = 0.0;
   double adam_beta2 = 0.95;
   double max_grad_norm = 0.3;
+  ops::MomentBits optimizer = ops::MomentBits::F32;
   int64_t seed = 0;
   model::BaseFormat base_format = model::BaseFormat::Stored;
   ComputeChoice compute = ComputeChoice::Auto;
@@ -123,6 +125,9 @@ void TrainConfig::fields(V&& field) {
   field("weight_decay", &T::weight_decay, AtLeast{0}, "AdamW's decoupled weight decay");
   field("adam_beta2", &T::adam_beta2, Range{0, 0.99999},
         "How long AdamW remembers squared gradients; runs of a few hundred steps want less than the usual 0.999");
+  field("optimizer", &T::optimizer,
+        Choice<ops::MomentBits>{{"adamw", ops::MomentBits::F32}, {"adamw_8bit", ops::MomentBits::Eight}},
+        Synonyms{"optim"}, "adamw_8bit keeps AdamW's moments in 8 bits: a quarter of their memory, for large ranks");
   field("max_grad_norm", &T::max_grad_norm, AtLeast{0}, "Clip the gradient to this norm (0: never)");
   field("seed", &T::seed, AtLeast{0}, "Seed of adapter, order and dropout");
   field("base_format", &T::base_format, Group{"Numbers and memory"},

@@ -6,6 +6,7 @@
 
 #include "dequantize_levels.h"
 #include "slmi/base/half.h"
+#include "slmi/kernels/dynamic_map.h"
 
 namespace slmi::kernels::cpu {
 

@@ -1,6 +1,7 @@
 // AdamW, the gradient's norm and the scale of the loss.
 #include "slmi/kernels/cuda/adamw.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "device.cuh"
@@ -33,6 +34,16 @@ __device__ Factors factors_of(const AdamWConstants& c, const AdamWNumbers& n) {
           n.loss_scale != nullptr && n.loss_scale->skip != 0.0f};
 }
 
+/// One value's step, rounded as the reference does, without fma.
+__device__ void move(const Factors& f, float& param, float& grad, float& m, float& v) {
+  const float gradient = __fmul_rn(grad, f.gradient_scale);
+  m = __fadd_rn(m, __fmul_rn(__fsub_rn(gradient, m), f.one_minus_beta1));
+  v = __fadd_rn(__fmul_rn(v, f.beta2), __fmul_rn(__fmul_rn(f.one_minus_beta2, gradient), gradient));
+  const float denominator = __fadd_rn(__fdiv_rn(__fsqrt_rn(v), f.root_bias_correction2), f.eps);
+  param = __fadd_rn(__fmul_rn(param, f.decay), __fmul_rn(f.minus_step_size, __fdiv_rn(m, denominator)));
+  grad = 0.0f;
+}
+
 template <int V>
 __global__ void step(float* param, float* grad, float* m, float* v, int64_t n, AdamWConstants constants,
                      AdamWNumbers numbers) {
@@ -44,20 +55,70 @@ __global__ void step(float* param, float* grad, float* m, float* v, int64_t n, A
   if (f.skip) return store<V>(grad + begin, Pack<float, V>{});
   auto p = load<V>(param + begin), g = load<V>(grad + begin), mm = load<V>(m + begin), vv = load<V>(v + begin);
 #pragma unroll
-  for (int i = 0; i < V; ++i) {  // rounded as the reference does, without fma
-    const float gradient = __fmul_rn(g.values[i], f.gradient_scale);
-    mm.values[i] = __fadd_rn(mm.values[i], __fmul_rn(__fsub_rn(gradient, mm.values[i]), f.one_minus_beta1));
-    vv.values[i] =
-        __fadd_rn(__fmul_rn(vv.values[i], f.beta2), __fmul_rn(__fmul_rn(f.one_minus_beta2, gradient), gradient));
-    const float denominator = __fadd_rn(__fdiv_rn(__fsqrt_rn(vv.values[i]), f.root_bias_correction2), f.eps);
-    p.values[i] =
-        __fadd_rn(__fmul_rn(p.values[i], f.decay), __fmul_rn(f.minus_step_size, __fdiv_rn(mm.values[i], denominator)));
-    g.values[i] = 0.0f;
-  }
+  for (int i = 0; i < V; ++i) move(f, p.values[i], g.values[i], mm.values[i], vv.values[i]);
   store<V>(param + begin, p);
   store<V>(grad + begin, g);
   store<V>(m + begin, mm);
   store<V>(v + begin, vv);
+}
+
+/// Greatest x of a block of threads; not negative.
+__device__ float block_max(float x, float* of_warps) {
+  for (int lane = kWarp / 2; lane > 0; lane /= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, lane));
+  __syncthreads();  // all have read what was there
+  if (threadIdx.x % kWarp == 0) of_warps[threadIdx.x / kWarp] = x;
+  __syncthreads();
+  for (int warp = 0; warp < kThreads / kWarp; ++warp) x = fmaxf(x, of_warps[warp]);
+  return x;
+}
+
+/// How many of 255 ascending borders lie below the value.
+__device__ uint8_t nearest_code(const float* borders, float x, float absmax) {
+  const float scaled = absmax > 0.0f ? __fdiv_rn(x, absmax) : 0.0f;
+  int code = 0;
+#pragma unroll
+  for (int half = 128; half > 0; half /= 2)
+    if (borders[code + half - 1] < scaled) code += half;
+  return static_cast<uint8_t>(code);
+}
+
+/// A block of threads takes a block of moments, one value a thread, and then the next.
+__global__ void step8(float* param, float* grad, Moments8 moments, MomentMaps maps, int64_t n, int64_t blocks,
+                      AdamWConstants constants, AdamWNumbers numbers) {
+  static_assert(kThreads == kMomentBlock);
+  __shared__ Factors f;
+  __shared__ float m_map[kMomentBlock], v_map[kMomentBlock], m_borders[kMomentBlock], v_borders[kMomentBlock];
+  __shared__ float of_warps[kThreads / kWarp];
+  const auto lane = static_cast<int>(threadIdx.x);
+  if (lane == 0) f = factors_of(constants, numbers);
+  m_map[lane] = maps.m[lane];
+  v_map[lane] = maps.v[lane];
+  if (lane + 1 < kMomentBlock) {
+    m_borders[lane] = maps.m_borders[lane];
+    v_borders[lane] = maps.v_borders[lane];
+  }
+  __syncthreads();
+  for (int64_t block = blockIdx.x; block < blocks; block += gridDim.x) {
+    const int64_t i = block * kMomentBlock + lane;
+    const bool inside = i < n;
+    if (f.skip) {
+      if (inside) grad[i] = 0.0f;
+      continue;
+    }
+    float m = 0.0f, v = 0.0f;
+    if (inside) {
+      m = __fmul_rn(m_map[moments.m[i]], moments.m_absmax[block]);
+      v = __fmul_rn(v_map[moments.v[i]], moments.v_absmax[block]);
+      move(f, param[i], grad[i], m, v);
+    }
+    const float m_absmax = block_max(fabsf(m), of_warps), v_absmax = block_max(v, of_warps);
+    if (!inside) continue;
+    moments.m[i] = nearest_code(m_borders, m, m_absmax);
+    moments.v[i] = max(nearest_code(v_borders, v, v_absmax), static_cast<uint8_t>(v > 0.0f ? 1 : 0));
+    if (lane != 0) continue;
+    moments.m_absmax[block] = m_absmax;
+    moments.v_absmax[block] = v_absmax;
+  }
 }
 
 __device__ double block_sum(double x) {
@@ -120,6 +181,16 @@ void adamw_step(float* param, float* grad, float* m, float* v, int64_t n, const 
   };
   by_four ? run.template operator()<4>() : run.template operator()<1>();
   check_launch("adamw_step");
+}
+
+void adamw8_step(float* param, float* grad, const Moments8& moments, const MomentMaps& maps, int64_t n,
+                 const AdamWConstants& constants, const AdamWNumbers& numbers, Stream stream) {
+  if (n == 0) return;
+  constexpr int64_t kMostBlocks = 1024;  // each reads the tables once
+  const int64_t blocks = num_moment_blocks(n);
+  step8<<<static_cast<unsigned>(std::min(blocks, kMostBlocks)), kThreads, 0, stream>>>(param, grad, moments, maps, n,
+                                                                                       blocks, constants, numbers);
+  check_launch("adamw8_step");
 }
 
 int64_t gradient_norm_scratch(int64_t n) {

@@ -6,21 +6,19 @@
 #include <limits>
 
 #include "device_rows.h"
-#include "slmi/kernels/cpu/adamw.h"
 #include "slmi/kernels/cpu/cross_entropy.h"
 #include "slmi/kernels/cpu/dequantize.h"
 #include "slmi/kernels/cpu/dropout.h"
 #include "slmi/kernels/cpu/rms_norm.h"
 #include "slmi/kernels/cpu/rope.h"
 #include "slmi/kernels/cpu/swiglu.h"
-#include "slmi/kernels/cuda/adamw.h"
 #include "slmi/kernels/cuda/cross_entropy.h"
 #include "slmi/kernels/cuda/dropout.h"
-#include "slmi/kernels/cuda/lora.h"
 #include "slmi/kernels/cuda/nf4.h"
 #include "slmi/kernels/cuda/rms_norm.h"
 #include "slmi/kernels/cuda/rope.h"
 #include "slmi/kernels/cuda/swiglu.h"
+#include "slmi/kernels/dynamic_map.h"
 #include "slmi/quant/nf4.h"
 
 namespace slmi::kernels::cuda {
@@ -375,246 +373,6 @@ TYPED_TEST(CudaKernels, CrossEntropyOfLogitsThatAreNoNumbers) {
     if (!want_finite) continue;
     EXPECT_NEAR(loss.values()[0], std::log(63.0), 1e-6);
     EXPECT_EQ(to_float(logits.host()[7]), 0.0f);
-  }
-}
-
-template <class T>
-class CudaLora : public ::testing::Test {
- protected:
-  struct Shape {
-    int64_t rows, rank;
-    AdapterColumns columns;
-  };
-  static std::vector<Shape> shapes() {
-    std::vector<Shape> out;
-    for (const int64_t rows : {1, 31, 32, 33, 127, 500})
-      for (const int64_t width : {64, 192, 576, 2048}) out.push_back({rows, 16, {1, {0, width}}});
-    for (const int64_t rank : {32, 48, 64}) out.push_back({75, rank, {1, {0, 1536}}});
-    for (const int64_t rank : {16, 48}) out.push_back({75, rank, {3, {0, 576, 768, 960}}});
-    out.push_back({4100, 16, {2, {0, 8192, 16384}}});
-    return out;
-  }
-  void SetUp() override {
-    SLMI_REQUIRE_CUDA();
-    cudaDeviceProp properties;
-    cuda_check(cudaGetDeviceProperties(&properties, 0), "properties");
-    capability_ = properties.major * 10 + properties.minor;
-    if (capability_ < 80) GTEST_SKIP() << "this GPU has no tensor cores for bf16";
-  }
-  int capability_ = 0;
-};
-using SixteenBits = ::testing::Types<Bf16, F16>;
-TYPED_TEST_SUITE(CudaLora, SixteenBits);
-
-/// Sums of products and of their magnitudes, in f64, with the bound of a sum in f32 over `depth` terms.
-struct Exact {
-  double sum = 0, magnitude = 0;
-  void add(float a, float b) {
-    const double x = static_cast<double>(a) * static_cast<double>(b);
-    sum += x;
-    magnitude += std::fabs(x);
-  }
-  double bound(int64_t depth, double unit) const {
-    return unit * std::fabs(sum) + static_cast<double>(depth) * 0x1p-23 * magnitude + 1e-30;
-  }
-};
-
-TYPED_TEST(CudaLora, ProjectionsAreTheSumsOfEachAdaptersColumns) {
-  using T = TypeParam;
-  for (const auto& s : this->shapes()) {
-    const int64_t width = s.columns.begin[s.columns.count], stride = width + 16, p_stride = width + 2;
-    const auto x = Rows<T>::random(s.rows, width, stride, 21), p = Rows<T>::random(s.rank, width, p_stride, 22, 0.05);
-    ASSERT_TRUE(lora_fits(this->capability_, x.data(), stride, s.columns, s.rank));
-    const int64_t out_width = s.columns.count * s.rank;
-    Rows<T> out(s.rows, out_width, out_width + 8);
-    lora_project(x.data(), stride, s.rows, s.columns, p.data(), p_stride, s.rank, out.data(), out.stride(), nullptr);
-    ASSERT_TRUE(out.only_rows_written());
-    const auto got = out.values(), xs = x.values(), ps = p.values();
-    const int64_t step = s.rows > 1000 ? 97 : 1;
-    for (int64_t t = 0; t < s.rows; t += step) {
-      for (int64_t o = 0; o < out_width; ++o) {
-        const int64_t adapter = o / s.rank, begin = s.columns.begin[adapter], end = s.columns.begin[adapter + 1];
-        Exact want;
-        for (int64_t c = begin; c < end; ++c)
-          want.add(xs[static_cast<size_t>(t * width + c)], ps[static_cast<size_t>(o % s.rank * width + c)]);
-        ASSERT_NEAR(got[static_cast<size_t>(t * out_width + o)], want.sum, want.bound(end - begin, unit_roundoff<T>()))
-            << "row " << t << " of " << s.rows << ", " << o << " of " << out_width << ", columns " << width;
-      }
-    }
-  }
-}
-
-TYPED_TEST(CudaLora, GradientsAreAddedInBothLayoutsAndRepeatTheirBits) {
-  using T = TypeParam;
-  for (const auto& s : this->shapes()) {
-    for (const auto layout : {GradientLayout::RankFirst, GradientLayout::ColumnsFirst}) {
-      if (layout == GradientLayout::RankFirst && s.columns.count > 1) continue;  // of A: one input, all adapters' rows
-      const int64_t width = s.columns.begin[s.columns.count], stride = width + 8;
-      const int64_t q_width = s.columns.count * s.rank, q_stride = q_width + 8;
-      const auto x = Rows<T>::random(s.rows, width, stride, 23), q = Rows<T>::random(s.rows, q_width, q_stride, 24);
-      const auto run = [&] {
-        auto gradient = Rows<float>::random(1, width * s.rank, width * s.rank, 25);
-        AdapterTargets targets;
-        for (int i = 0; i < s.columns.count; ++i) {
-          targets.data[i] = gradient.data() + s.columns.begin[i] * s.rank;
-          targets.size[i] = (s.columns.begin[i + 1] - s.columns.begin[i]) * s.rank;
-        }
-        const DeviceArray<float> scratch(static_cast<size_t>(lora_gradient_scratch(s.rows, s.columns, s.rank)));
-        lora_gradient(x.data(), stride, s.rows, s.columns, q.data(), q_stride, s.rank, layout, 0.5f, targets,
-                      scratch.data(), nullptr);
-        EXPECT_TRUE(gradient.only_rows_written());
-        return gradient.values();
-      };
-      const auto before = Rows<float>::random(1, width * s.rank, width * s.rank, 25).values(), got = run();
-      const auto xs = x.values(), qs = q.values();
-      const int64_t step = s.rows > 1000 ? 61 : 1;
-      for (int64_t c = 0; c < width; c += step) {
-        int64_t adapter = 0;
-        while (c >= s.columns.begin[adapter + 1]) ++adapter;
-        for (int64_t r = 0; r < s.rank; ++r) {
-          Exact want;
-          for (int64_t t = 0; t < s.rows; ++t)
-            want.add(xs[static_cast<size_t>(t * width + c)],
-                     qs[static_cast<size_t>(t * q_width + adapter * s.rank + r)]);
-          const auto at = static_cast<size_t>(layout == GradientLayout::RankFirst ? r * width + c : c * s.rank + r);
-          const double sum = static_cast<double>(before[at]) + 0.5 * want.sum;
-          ASSERT_NEAR(got[at], sum, want.bound(s.rows, 0) + 0x1p-23 * std::fabs(sum))
-              << "column " << c << " of " << width << ", rank " << r << ", rows " << s.rows;
-        }
-      }
-      EXPECT_EQ(run(), got);
-    }
-  }
-}
-
-TYPED_TEST(CudaLora, OtherLayoutsAreNotTaken) {
-  using T = TypeParam;
-  const auto* aligned = reinterpret_cast<const T*>(256);
-  const AdapterColumns whole = {1, {0, 576}};
-  EXPECT_TRUE(lora_fits(80, aligned, 576, whole, 16));
-  EXPECT_FALSE(lora_fits(75, aligned, 576, whole, 16));
-  EXPECT_FALSE(lora_fits(80, aligned + 1, 576, whole, 16));
-  EXPECT_FALSE(lora_fits(80, aligned, 577, whole, 16));
-  EXPECT_FALSE(lora_fits(80, aligned, 576, whole, 8));
-  EXPECT_FALSE(lora_fits(80, aligned, 576, whole, 80));
-  EXPECT_FALSE(lora_fits(80, aligned, 608, {1, {0, 608}}, 16));
-}
-
-TEST(CudaAdamW, EqualsTheCpuBitForBitAndClears) {
-  SLMI_REQUIRE_CUDA();
-  for (const int64_t n : {1, 3, 4, 255, 1024, 1027, 100'000}) {
-    auto param = Rows<float>::random(1, n, n, 11), grad = Rows<float>::random(1, n, n, 12),
-         m = Rows<float>::random(1, n, n, 13, 0.1), v = Rows<float>::random(1, n, n, 14, 0.0);
-    cpu::AdamWStep step;
-    step.learning_rate = 2e-3f;
-    step.beta2 = 0.95;
-    step.weight_decay = 0.01;
-    step.bias_correction1 = static_cast<float>(1 - std::pow(0.9, 7));
-    step.bias_correction2 = static_cast<float>(1 - std::pow(0.95, 7));
-    step.gradient_scale = 0.37f;
-    step.gradient_after = cpu::GradientAfter::Clear;
-    auto p = param.values(), g = grad.values(), mm = m.values(), vv = v.values();
-    cpu::adamw_step(p.data(), g.data(), mm.data(), vv.data(), step, 0, n, kScalar);
-    const DeviceArray<float> numbers(
-        std::vector<float>{static_cast<float>(step.learning_rate), static_cast<float>(step.bias_correction1),
-                           static_cast<float>(step.bias_correction2), step.gradient_scale});
-    const float* d = numbers.data();
-    adamw_step(param.data(), grad.data(), m.data(), v.data(), n, {step.beta1, step.beta2, step.eps, step.weight_decay},
-               {d, d + 1, d + 2, d + 3}, nullptr);
-    ASSERT_EQ(param.values(), p) << n;
-    ASSERT_EQ(m.values(), mm) << n;
-    ASSERT_EQ(v.values(), vv) << n;
-    ASSERT_EQ(grad.values(), std::vector<float>(static_cast<size_t>(n), 0.0f));
-    ASSERT_TRUE(param.only_rows_written() && grad.only_rows_written() && m.only_rows_written() &&
-                v.only_rows_written());
-  }
-}
-
-TEST(CudaGradientNorm, IsTheMeansAndClips) {
-  SLMI_REQUIRE_CUDA();
-  for (const int64_t n : {1, 255, 16384, 16385, 300'000}) {
-    const auto gradients = Rows<float>::random(1, n, n, 15);
-    double sum = 0;
-    for (const float g : gradients.values()) sum += static_cast<double>(g) * static_cast<double>(g);
-    const DeviceArray<double> scratch(static_cast<size_t>(gradient_norm_scratch(n)));
-    for (const float max_norm : {0.0f, 1e-3f, 1e6f}) {
-      const DeviceArray<float> in(std::vector<float>{0.25f, max_norm});
-      Rows<float> out(1, 2, 2);
-      gradient_norm(gradients.data(), n, scratch.data(), in.data(), in.data() + 1, nullptr, out.data(), out.data() + 1,
-                    nullptr);
-      ASSERT_TRUE(out.only_rows_written());
-      const double norm = std::sqrt(sum) * 0.25;
-      EXPECT_NEAR(out.values()[0], norm, 1e-6 * norm) << n;
-      const double clip = max_norm > 0 ? std::min(1.0, static_cast<double>(max_norm) / (norm + 1e-6)) : 1.0;
-      EXPECT_NEAR(out.values()[1], 0.25 * clip, 1e-6 * 0.25 * clip) << n;
-    }
-  }
-}
-
-/// Gradients of `n` values, one of them `planted` (at the end; nothing where it is 0).
-std::vector<float> gradients_with(int64_t n, float planted) {
-  std::vector<float> out(static_cast<size_t>(n));
-  Random random(16);
-  for (float& g : out) g = static_cast<float>(random.normal());
-  if (planted != 0.0f) out.back() = planted;
-  return out;
-}
-
-TEST(CudaLossScale, IsUndoneInNormAndFactorAndFollowsTheCpus) {
-  SLMI_REQUIRE_CUDA();
-  const float inf = INFINITY, nan = NAN, largest = std::numeric_limits<float>::max();
-  for (const int64_t n : {1, 16385}) {
-    LossScale want = {.scale = 8192.0f, .good_steps = 1998.0f};
-    const DeviceArray<LossScale> state(std::vector<LossScale>{want});
-    const DeviceArray<double> scratch(static_cast<size_t>(gradient_norm_scratch(n)));
-    const DeviceArray<float> in(std::vector<float>{0.25f, 1e-3f});
-    // Grows after the second, is halved three times, and the largest f32, whose square is none, is no overflow.
-    for (const float planted : {0.0f, 0.0f, inf, nan, -inf, largest, 0.0f}) {
-      const auto host = gradients_with(n, planted);
-      const DeviceArray<float> gradients(host);
-      Rows<float> out(1, 2, 2);
-      gradient_norm(gradients.data(), n, scratch.data(), in.data(), in.data() + 1, state.data(), out.data(),
-                    out.data() + 1, nullptr);
-      double sum = 0;
-      for (const float g : host) sum += static_cast<double>(g) * static_cast<double>(g);
-      const double inverse = 0.25 / static_cast<double>(want.scale), norm = std::sqrt(sum) * inverse;
-      const bool finite = std::isfinite(planted);
-      want = cpu::next_loss_scale(want, finite);
-      const LossScale got = state.host()[0];
-      ASSERT_EQ(got.scale, want.scale) << planted;
-      ASSERT_EQ(got.good_steps, want.good_steps) << planted;
-      ASSERT_EQ(got.skip, finite ? 0.0f : 1.0f) << planted;
-      ASSERT_EQ(got.skipped_steps, want.skipped_steps) << planted;
-      if (!finite) {
-        EXPECT_FALSE(std::isfinite(out.values()[0]));
-        continue;
-      }
-      EXPECT_NEAR(out.values()[0], norm, 1e-6 * norm) << planted;
-      const double factor = inverse * std::min(1.0, 1e-3 / (norm + 1e-6));
-      EXPECT_NEAR(out.values()[1], factor, 1e-5 * factor + 0x1p-149) << planted;  // subnormal after the largest
-    }
-    EXPECT_EQ(want.scale, 2048.0f) << "doubled once, halved three times";
-  }
-}
-
-TEST(CudaLossScale, ASkippedStepOnlyClearsTheGradient) {
-  SLMI_REQUIRE_CUDA();
-  const DeviceArray<float> numbers(std::vector<float>{1e-3f, 0.1f, 0.05f, 0.5f});
-  const float* d = numbers.data();
-  for (const int64_t n : {1, 4, 1027}) {
-    for (const float skip : {1.0f, 0.0f}) {
-      auto param = Rows<float>::random(1, n, n, 11), grad = Rows<float>::random(1, n, n, 12),
-           m = Rows<float>::random(1, n, n, 13, 0.1), v = Rows<float>::random(1, n, n, 14, 0.0);
-      const auto p = param.values(), mm = m.values(), vv = v.values();
-      const DeviceArray<LossScale> state(std::vector<LossScale>{{.skip = skip}});
-      adamw_step(param.data(), grad.data(), m.data(), v.data(), n, {}, {d, d + 1, d + 2, d + 3, state.data()}, nullptr);
-      EXPECT_EQ(grad.values(), std::vector<float>(static_cast<size_t>(n), 0.0f));
-      EXPECT_EQ(param.values() == p, skip != 0.0f) << n;
-      EXPECT_EQ(m.values() == mm, skip != 0.0f) << n;
-      EXPECT_EQ(v.values() == vv, skip != 0.0f) << n;
-      EXPECT_TRUE(param.only_rows_written() && grad.only_rows_written() && m.only_rows_written() &&
-                  v.only_rows_written());
-    }
   }
 }
 

@@ -13,6 +13,7 @@
 #include "slmi/base/error.h"
 #include "slmi/base/half.h"
 #include "slmi/base/random.h"
+#include "slmi/kernels/cuda/capability.h"
 #include "slmi/kernels/cuda/types.h"
 
 namespace slmi::kernels::cuda {
@@ -25,6 +26,9 @@ inline std::string why_no_gpu() {
 }
 #define SLMI_REQUIRE_CUDA() \
   if (const std::string why = why_no_gpu(); !why.empty()) GTEST_SKIP() << "no GPU here: " << why
+#define SLMI_REQUIRE_TENSOR_CORES() \
+  SLMI_REQUIRE_CUDA();              \
+  if (compute_capability(0) < 80) GTEST_SKIP() << "this GPU has no tensor cores for bf16"
 
 inline void cuda_check(cudaError_t error, const char* what) {
   require(error == cudaSuccess, ErrorKind::Internal, "{}: {}", what, cudaGetErrorString(error));
@@ -129,18 +133,9 @@ class Rows {
     return out;
   }
   /// True if every value was written and nothing beside them.
-  ::testing::AssertionResult only_rows_written() const {
-    const std::vector<T> host = device_.host(), untouched = pattern();
-    for (size_t i = 0; i < host.size(); ++i) {
-      const int64_t at = static_cast<int64_t>(i) - offset_;
-      const bool inside = at >= 0 && at < rows_ * stride_ && at % stride_ < width_;
-      const bool same = std::memcmp(&host[i], &untouched[i], sizeof(T)) == 0;
-      if (inside == same)
-        return ::testing::AssertionFailure() << (inside ? "not written: row " : "written beside the rows: row ")
-                                             << at / stride_ << " column " << at % stride_;
-    }
-    return ::testing::AssertionSuccess();
-  }
+  ::testing::AssertionResult only_rows_written() const { return written(true); }
+  /// True if nothing was written beside the values.
+  ::testing::AssertionResult nothing_beside_written() const { return written(false); }
 
  private:
   static constexpr int64_t kGuard = 256 / sizeof(T);
@@ -148,6 +143,18 @@ class Rows {
     std::vector<T> out(static_cast<size_t>(offset_ + rows_ * stride_ + kGuard));
     std::memset(static_cast<void*>(out.data()), 0xff, out.size() * sizeof(T));
     return out;
+  }
+  ::testing::AssertionResult written(bool everywhere) const {
+    const std::vector<T> host = device_.host(), untouched = pattern();
+    for (size_t i = 0; i < host.size(); ++i) {
+      const int64_t at = static_cast<int64_t>(i) - offset_;
+      const bool inside = at >= 0 && at < rows_ * stride_ && at % stride_ < width_;
+      const bool same = std::memcmp(&host[i], &untouched[i], sizeof(T)) == 0;
+      if (inside ? everywhere && same : !same)
+        return ::testing::AssertionFailure() << (inside ? "not written: row " : "written beside the rows: row ")
+                                             << at / stride_ << " column " << at % stride_;
+    }
+    return ::testing::AssertionSuccess();
   }
   size_t index(int64_t row, int64_t column) const { return static_cast<size_t>(offset_ + row * stride_ + column); }
 

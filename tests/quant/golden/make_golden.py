@@ -127,7 +127,7 @@ def reciprocal_case(rng, code):
 def nf4_file():
     import bitsandbytes.functional as F
     rng = np.random.default_rng(20261125)
-    lines = [("map", hexed(F.create_dynamic_map().numpy()))]
+    lines = [("map", hexed(F.create_dynamic_map().numpy())), ("unsigned_map", hexed(F.create_dynamic_map(signed=False).numpy()))]
     nf4_case(lines, "hashed", hashed(70 * 258).reshape(70, 258), stored=False)
     nf4_case(lines, "tail", (rng.normal(size=(3, 7)) * 0.1).astype(np.float32), stored=True)
     code = F.get_4bit_type("nf4", device="cpu").numpy()

@@ -7,6 +7,7 @@
 #include "slmi/kernels/cpu/simd.h"
 #include "slmi/kernels/cpu/types.h"
 #include "slmi/kernels/loss_scale.h"
+#include "slmi/kernels/moments8.h"
 
 namespace slmi::kernels::cpu {
 
@@ -33,6 +34,15 @@ struct AdamWStep {
 // Items     elements.
 void adamw_step(float* param, float* grad, float* m, float* v, const AdamWStep& step, int64_t begin, int64_t end,
                 SimdLevel level = simd().level);
+
+// The same with moments in 8 bits: they are expanded, take their step in f32, move the parameter, and are quantized
+// again.
+//
+// Shapes    param, grad f32 [n].
+// Numerics  a code is the nearest value of moment / absmax, a tie the lower.
+// Items     blocks of kMomentBlock elements.
+void adamw8_step(float* param, float* grad, const Moments8& moments, int64_t n, const AdamWStep& step, int64_t begin,
+                 int64_t end);
 
 /// Elements a block of sum_of_squares: long enough to share out, fixed so that the sum does not depend on the threads.
 inline constexpr int64_t kSumBlock = int64_t{1} << 16;

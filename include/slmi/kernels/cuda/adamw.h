@@ -3,6 +3,7 @@
 
 #include "slmi/kernels/cuda/types.h"
 #include "slmi/kernels/loss_scale.h"
+#include "slmi/kernels/moments8.h"
 
 namespace slmi::kernels::cuda {
 
@@ -25,6 +26,19 @@ struct AdamWConstants {
 // Numerics  equal bits to the CPU's.
 void adamw_step(float* param, float* grad, float* m, float* v, int64_t n, const AdamWConstants& constants,
                 const AdamWNumbers& numbers, Stream stream);
+
+/// The tables of both moments' codes, in device memory.
+struct MomentMaps {
+  const float *m = nullptr, *v = nullptr;                  // [256], dynamic_map() and unsigned_dynamic_map()
+  const float *m_borders = nullptr, *v_borders = nullptr;  // [255], borders_of them
+};
+
+// The same with moments in 8 bits, as cpu::adamw8_step.
+//
+// Shapes    param, grad f32 [n].
+// Numerics  equal bits to the CPU's.
+void adamw8_step(float* param, float* grad, const Moments8& moments, const MomentMaps& maps, int64_t n,
+                 const AdamWConstants& constants, const AdamWNumbers& numbers, Stream stream);
 
 /// Values of `scratch` that gradient_norm needs.
 int64_t gradient_norm_scratch(int64_t n);

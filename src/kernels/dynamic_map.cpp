@@ -1,5 +1,5 @@
-// The dynamic map of NF4's second-level scales, generated.
-#include "slmi/kernels/nf4_codebook.h"
+// The dynamic maps, generated.
+#include "slmi/kernels/dynamic_map.h"
 
 #include <algorithm>
 #include <cmath>
@@ -15,16 +15,18 @@ float linspace_point(int i, int count) {
   return std::fma(-step, static_cast<float>(count - 1 - i), 1.0f);
 }
 
-std::array<float, 256> make_dynamic_map() {
-  std::array<float, 256> map{};
+enum class Signs { Both, Positive };
+
+DynamicMap make_map(Signs signs) {
+  DynamicMap map{};
   size_t used = 0;
   for (int exponent = 0; exponent < 7; ++exponent) {
-    const int intervals = 1 << exponent;
+    const int intervals = signs == Signs::Both ? 1 << exponent : 2 << exponent;
     const float scale = static_cast<float>(std::pow(10.0, exponent - 6));
     for (int i = 0; i < intervals; ++i) {
       const float middle = (linspace_point(i, intervals + 1) + linspace_point(i + 1, intervals + 1)) / 2.0f;
       map[used++] = scale * middle;
-      map[used++] = -scale * middle;
+      if (signs == Signs::Both) map[used++] = -scale * middle;
     }
   }
   map[used++] = 0.0f;
@@ -35,9 +37,20 @@ std::array<float, 256> make_dynamic_map() {
 
 }  // namespace
 
-const std::array<float, 256>& dynamic_map() {
-  static const std::array<float, 256> map = make_dynamic_map();
+const DynamicMap& dynamic_map() {
+  static const DynamicMap map = make_map(Signs::Both);
   return map;
+}
+
+const DynamicMap& unsigned_dynamic_map() {
+  static const DynamicMap map = make_map(Signs::Positive);
+  return map;
+}
+
+std::array<float, 255> borders_of(const DynamicMap& map) {
+  std::array<float, 255> out{};
+  for (size_t i = 0; i < out.size(); ++i) out[i] = (map[i] + map[i + 1]) / 2.0f;
+  return out;
 }
 
 }  // namespace slmi::kernels

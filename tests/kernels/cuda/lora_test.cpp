@@ -1,0 +1,200 @@
+// LoRA's thin products against sums in f64, and the copies around them.
+#include "slmi/kernels/cuda/lora.h"
+
+#include <gtest/gtest.h>
+
+#include "device_rows.h"
+
+namespace slmi::kernels::cuda {
+namespace {
+
+template <class T>
+class CudaLora : public ::testing::Test {
+ protected:
+  struct Shape {
+    int64_t rows, rank;
+    AdapterColumns columns;
+  };
+  static std::vector<Shape> shapes() {
+    std::vector<Shape> out;
+    for (const int64_t rows : {1, 31, 32, 33, 127, 500})
+      for (const int64_t width : {64, 192, 576, 2048}) out.push_back({rows, 16, {1, {0, width}}});
+    for (const int64_t rank : {32, 48, 64}) out.push_back({75, rank, {1, {0, 1536}}});
+    for (const int64_t rank : {16, 48}) out.push_back({75, rank, {3, {0, 576, 768, 960}}});
+    out.push_back({4100, 16, {2, {0, 8192, 16384}}});
+    return out;
+  }
+  void SetUp() override { SLMI_REQUIRE_TENSOR_CORES(); }
+};
+using SixteenBits = ::testing::Types<Bf16, F16>;
+TYPED_TEST_SUITE(CudaLora, SixteenBits);
+
+/// Sums of products and of their magnitudes, in f64, with the bound of a sum in f32 over `depth` terms.
+struct Exact {
+  double sum = 0, magnitude = 0;
+  void add(float a, float b) {
+    const double x = static_cast<double>(a) * static_cast<double>(b);
+    sum += x;
+    magnitude += std::fabs(x);
+  }
+  double bound(int64_t depth, double unit) const {
+    return unit * std::fabs(sum) + static_cast<double>(depth) * 0x1p-23 * magnitude + 1e-30;
+  }
+};
+
+TYPED_TEST(CudaLora, ProjectionsAreTheSumsOfEachAdaptersColumns) {
+  using T = TypeParam;
+  for (const auto& s : this->shapes()) {
+    const int64_t width = s.columns.begin[s.columns.count], stride = width + 16, p_stride = width + 2;
+    const auto x = Rows<T>::random(s.rows, width, stride, 21), p = Rows<T>::random(s.rank, width, p_stride, 22, 0.05);
+    ASSERT_TRUE(lora_fits(compute_capability(0), x.data(), stride, s.columns, s.rank));
+    const int64_t out_width = s.columns.count * s.rank;
+    Rows<T> out(s.rows, out_width, out_width + 8);
+    lora_project(x.data(), stride, s.rows, s.columns, p.data(), p_stride, s.rank, out.data(), out.stride(), nullptr);
+    ASSERT_TRUE(out.only_rows_written());
+    const auto got = out.values(), xs = x.values(), ps = p.values();
+    const int64_t step = s.rows > 1000 ? 97 : 1;
+    for (int64_t t = 0; t < s.rows; t += step) {
+      for (int64_t o = 0; o < out_width; ++o) {
+        const int64_t adapter = o / s.rank, begin = s.columns.begin[adapter], end = s.columns.begin[adapter + 1];
+        Exact want;
+        for (int64_t c = begin; c < end; ++c)
+          want.add(xs[static_cast<size_t>(t * width + c)], ps[static_cast<size_t>(o % s.rank * width + c)]);
+        ASSERT_NEAR(got[static_cast<size_t>(t * out_width + o)], want.sum, want.bound(end - begin, unit_roundoff<T>()))
+            << "row " << t << " of " << s.rows << ", " << o << " of " << out_width << ", columns " << width;
+      }
+    }
+  }
+}
+
+TYPED_TEST(CudaLora, GradientsAreAddedInBothLayoutsAndRepeatTheirBits) {
+  using T = TypeParam;
+  for (const auto& s : this->shapes()) {
+    for (const auto layout : {GradientLayout::RankFirst, GradientLayout::ColumnsFirst}) {
+      if (layout == GradientLayout::RankFirst && s.columns.count > 1) continue;  // of A: one input, all adapters' rows
+      const int64_t width = s.columns.begin[s.columns.count], stride = width + 8;
+      const int64_t q_width = s.columns.count * s.rank, q_stride = q_width + 8;
+      const auto x = Rows<T>::random(s.rows, width, stride, 23), q = Rows<T>::random(s.rows, q_width, q_stride, 24);
+      const auto run = [&] {
+        auto gradient = Rows<float>::random(1, width * s.rank, width * s.rank, 25);
+        AdapterTargets targets;
+        for (int i = 0; i < s.columns.count; ++i) {
+          targets.data[i] = gradient.data() + s.columns.begin[i] * s.rank;
+          targets.size[i] = (s.columns.begin[i + 1] - s.columns.begin[i]) * s.rank;
+        }
+        const int64_t scratch_size = lora_gradient_scratch(s.rows, s.columns, s.rank);
+        const Rows<float> scratch(1, scratch_size, scratch_size);
+        lora_gradient(x.data(), stride, s.rows, s.columns, q.data(), q_stride, s.rank, layout, 0.5f, targets,
+                      scratch.data(), nullptr);
+        EXPECT_TRUE(gradient.only_rows_written());
+        EXPECT_TRUE(scratch.nothing_beside_written());
+        return gradient.values();
+      };
+      const auto before = Rows<float>::random(1, width * s.rank, width * s.rank, 25).values(), got = run();
+      const auto xs = x.values(), qs = q.values();
+      const int64_t step = s.rows > 1000 ? 61 : 1;
+      for (int64_t c = 0; c < width; c += step) {
+        int64_t adapter = 0;
+        while (c >= s.columns.begin[adapter + 1]) ++adapter;
+        for (int64_t r = 0; r < s.rank; ++r) {
+          Exact want;
+          for (int64_t t = 0; t < s.rows; ++t)
+            want.add(xs[static_cast<size_t>(t * width + c)],
+                     qs[static_cast<size_t>(t * q_width + adapter * s.rank + r)]);
+          const auto at = static_cast<size_t>(layout == GradientLayout::RankFirst ? r * width + c : c * s.rank + r);
+          const double sum = static_cast<double>(before[at]) + 0.5 * want.sum;
+          ASSERT_NEAR(got[at], sum, want.bound(s.rows, 0) + 0x1p-23 * std::fabs(sum))
+              << "column " << c << " of " << width << ", rank " << r << ", rows " << s.rows;
+        }
+      }
+      EXPECT_EQ(run(), got);
+    }
+  }
+}
+
+TYPED_TEST(CudaLora, OtherLayoutsAreNotTaken) {
+  using T = TypeParam;
+  const auto* aligned = reinterpret_cast<const T*>(256);
+  const AdapterColumns whole = {1, {0, 576}};
+  EXPECT_TRUE(lora_fits(80, aligned, 576, whole, 16));
+  EXPECT_FALSE(lora_fits(75, aligned, 576, whole, 16));
+  EXPECT_FALSE(lora_fits(80, aligned + 1, 576, whole, 16));
+  EXPECT_FALSE(lora_fits(80, aligned, 577, whole, 16));
+  EXPECT_FALSE(lora_fits(80, aligned, 576, whole, 8));
+  EXPECT_FALSE(lora_fits(80, aligned, 576, whole, 80));
+  EXPECT_FALSE(lora_fits(80, aligned, 608, {1, {0, 608}}, 16));
+}
+
+TYPED_TEST(CudaLora, RefreshWritesEveryFormAndNothingElse) {
+  using T = TypeParam;
+  struct Case {
+    int64_t rank, k;
+    std::vector<int64_t> n;
+  };
+  const std::vector<Case> cases = {
+      {16, 64, {64}}, {16, 575, {1, 3}}, {48, 577, {576, 192, 192}}, {16, 2048, {2048, 512, 512}}, {64, 8192, {2048}}};
+  for (const Case& c : cases) {
+    const auto count = static_cast<int64_t>(c.n.size());
+    const int64_t rows = count * c.rank, k_stride = c.k + 3;
+    Rows<T> a_out(rows, c.k, k_stride);
+    std::vector<Rows<float>> as, bs;
+    std::vector<Rows<T>> columns, transposed;
+    AdapterGroup<T> group;
+    group.count = static_cast<int>(count);
+    group.rank = c.rank;
+    group.k = c.k;
+    group.a_stride = k_stride;
+    group.columns_stride = c.rank + 5;
+    int64_t widest = 0;
+    for (const int64_t n : c.n) widest = std::max(widest, n);
+    group.transposed_stride = widest + 7;
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t n = c.n[static_cast<size_t>(i)];
+      as.push_back(Rows<float>::random(1, c.rank * c.k, c.rank * c.k, 31 + static_cast<uint64_t>(i)));
+      bs.push_back(Rows<float>::random(1, n * c.rank, n * c.rank, 41 + static_cast<uint64_t>(i)));
+      columns.emplace_back(n, c.rank, group.columns_stride);
+      transposed.emplace_back(c.rank, n, group.transposed_stride);
+      group.adapters[i] = {as.back().data(),
+                           bs.back().data(),
+                           n,
+                           0.75f + static_cast<float>(i),
+                           a_out.data() + i * c.rank * k_stride,
+                           columns.back().data(),
+                           transposed.back().data()};
+    }
+    lora_refresh(group, nullptr);
+    ASSERT_TRUE(a_out.only_rows_written());
+    const auto a = a_out.values();
+    for (int64_t i = 0; i < count; ++i) {
+      const auto at = static_cast<size_t>(i);
+      ASSERT_TRUE(columns[at].only_rows_written() && transposed[at].only_rows_written());
+      const auto begin = a.begin() + i * c.rank * c.k;
+      EXPECT_TRUE(equal_bits({begin, begin + c.rank * c.k}, rounded<T>(as[at].values())));
+      std::vector<float> scaled = bs[at].values(), turned(scaled.size());
+      for (float& x : scaled) x *= group.adapters[i].scale;
+      for (int64_t row = 0; row < c.n[at]; ++row)
+        for (int64_t r = 0; r < c.rank; ++r)
+          turned[static_cast<size_t>(r * c.n[at] + row)] = scaled[static_cast<size_t>(row * c.rank + r)];
+      EXPECT_TRUE(equal_bits(columns[at].values(), rounded<T>(scaled)));
+      EXPECT_TRUE(equal_bits(transposed[at].values(), rounded<T>(turned)));
+    }
+  }
+}
+
+TYPED_TEST(CudaLora, CopiedRowsAreTheSameBits) {
+  using T = TypeParam;
+  for (const int64_t rows : {1, 5, 4097}) {
+    for (const Layout& from : layouts({1, 7, 8, 9, 16, 48, 112, 576})) {
+      for (const Layout& to : layouts({from.width})) {
+        const auto x = Rows<T>::random(rows, from.width, from.stride, 51, 1.0, from.offset);
+        Rows<T> out(rows, to.width, to.stride, to.offset);
+        copy_rows(x.data(), x.stride(), rows, from.width, out.data(), out.stride(), nullptr);
+        ASSERT_TRUE(out.only_rows_written()) << rows << " x " << from.width;
+        ASSERT_TRUE(equal_bits(out.values(), x.values())) << rows << " x " << from.width;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace slmi::kernels::cuda
