@@ -21,6 +21,12 @@ bool fast_to_unpack(const formats::Checkpoint& base, model::BaseFormat format) {
 
 }  // namespace
 
+std::string out_of_memory_text(const c10::OutOfMemoryError& error) {
+  std::string what = error.what_without_backtrace();
+  what.erase(std::min(what.size(), what.find(" Of the allocated memory")));
+  return what;
+}
+
 at::Device choose_device(const std::string& name) {
   const bool cuda = at::hasCUDA();
   if (name == "cpu" || (name == "auto" && !cuda)) return at::kCPU;

@@ -1,6 +1,8 @@
 // What every subcommand shares: streams, signals, the device and the numbers it computes in.
 #pragma once
 
+#include <c10/util/Exception.h>
+
 #include <atomic>
 #include <iosfwd>
 #include <string>
@@ -65,10 +67,13 @@ struct ModelFlags {
   }
 };
 
+/// What a GPU had no room for, in libtorch's words, without what is for its developers.
+std::string out_of_memory_text(const c10::OutOfMemoryError& error);
+
 /// "auto" takes a GPU where one can be used: sm_75 and newer. @throws Error{Device} saying why cuda cannot be used.
 at::Device choose_device(const std::string& name);
 /// Auto: bf16 on GPUs from sm_80 on and on CPUs with bf16 dot products, f16 on older GPUs, f32 on other CPUs. @throws
-/// Error{Usage} for f16 on a CPU.
+/// Error{Usage} for f16 on a CPU, Error{Device} for bf16 on an older GPU.
 ops::Compute choose_compute(train::ComputeChoice choice, at::Device device);
 /// Sets the threads of both pools; 0: all processors of this process. Returns the number.
 int choose_threads(int64_t threads);

@@ -118,10 +118,8 @@ model::Lora make_lora(const Inputs& in, const TrainConfig& config) {
 
 /// What a GPU had no room for, in libtorch's words, and which flags need less.
 [[noreturn]] void fail_out_of_memory(const c10::OutOfMemoryError& error, const TrainConfig& config) {
-  std::string what = error.what_without_backtrace();
-  what.erase(std::min(what.size(), what.find(" Of the allocated memory")));  // the rest is for its developers
   const bool keeps = config.activations != model::SavePolicy::None;
-  fail(ErrorKind::Device, "{}; what needs less: --micro-tokens {} (now {}){}{}", what,
+  fail(ErrorKind::Device, "{}; what needs less: --micro-tokens {} (now {}){}{}", out_of_memory_text(error),
        std::max<int64_t>(16, config.micro_tokens / 2), config.micro_tokens, keeps ? ", --activations none" : "",
        config.base_format == model::BaseFormat::NF4 ? "" : ", --base-format nf4");
 }

@@ -62,13 +62,9 @@ __global__ void step(float* param, float* grad, float* m, float* v, int64_t n, A
   store<V>(v + begin, vv);
 }
 
-/// Greatest x of a block of threads; not negative.
-__device__ float block_max(float x, float* of_warps) {
+/// Greatest x of a warp.
+__device__ float warp_max(float x) {
   for (int lane = kWarp / 2; lane > 0; lane /= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, lane));
-  __syncthreads();  // all have read what was there
-  if (threadIdx.x % kWarp == 0) of_warps[threadIdx.x / kWarp] = x;
-  __syncthreads();
-  for (int warp = 0; warp < kThreads / kWarp; ++warp) x = fmaxf(x, of_warps[warp]);
   return x;
 }
 
@@ -82,40 +78,67 @@ __device__ uint8_t nearest_code(const float* borders, float x, float absmax) {
   return static_cast<uint8_t>(code);
 }
 
-/// A block of threads takes a block of moments, one value a thread, and then the next.
+/// A warp takes a block of moments, V neighbours a lane and pass, and then another.
+template <int V>
 __global__ void step8(float* param, float* grad, Moments8 moments, MomentMaps maps, int64_t n, int64_t blocks,
                       AdamWConstants constants, AdamWNumbers numbers) {
-  static_assert(kThreads == kMomentBlock);
+  static_assert(kThreads == kMomentBlock);  // a thread brings one line of the tables
+  constexpr int kPasses = kMomentBlock / (kWarp * V);
   __shared__ Factors f;
   __shared__ float m_map[kMomentBlock], v_map[kMomentBlock], m_borders[kMomentBlock], v_borders[kMomentBlock];
-  __shared__ float of_warps[kThreads / kWarp];
-  const auto lane = static_cast<int>(threadIdx.x);
-  if (lane == 0) f = factors_of(constants, numbers);
-  m_map[lane] = maps.m[lane];
-  v_map[lane] = maps.v[lane];
-  if (lane + 1 < kMomentBlock) {
-    m_borders[lane] = maps.m_borders[lane];
-    v_borders[lane] = maps.v_borders[lane];
+  const auto thread = static_cast<int>(threadIdx.x);
+  if (thread == 0) f = factors_of(constants, numbers);
+  m_map[thread] = maps.m[thread];
+  v_map[thread] = maps.v[thread];
+  if (thread + 1 < kMomentBlock) {
+    m_borders[thread] = maps.m_borders[thread];
+    v_borders[thread] = maps.v_borders[thread];
   }
   __syncthreads();
-  for (int64_t block = blockIdx.x; block < blocks; block += gridDim.x) {
-    const int64_t i = block * kMomentBlock + lane;
-    const bool inside = i < n;
-    if (f.skip) {
-      if (inside) grad[i] = 0.0f;
-      continue;
+  const int64_t warps = static_cast<int64_t>(gridDim.x) * kThreads / kWarp;
+  for (int64_t block = (static_cast<int64_t>(blockIdx.x) * kThreads + thread) / kWarp; block < blocks; block += warps) {
+    const int64_t begin = block * kMomentBlock + thread % kWarp * V;
+    const float old_m = moments.m_absmax[block], old_v = moments.v_absmax[block];
+    Pack<float, V> m[kPasses] = {}, v[kPasses] = {};
+    float m_absmax = 0.0f, v_absmax = 0.0f;
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) {
+      const int64_t at = begin + pass * kWarp * V;
+      if (at >= n) continue;
+      auto g = load<V>(grad + at);
+      if (!f.skip) {
+        auto p = load<V>(param + at);
+        const auto m_codes = load<V>(moments.m + at), v_codes = load<V>(moments.v + at);
+#pragma unroll
+        for (int i = 0; i < V; ++i) {
+          m[pass].values[i] = __fmul_rn(m_map[m_codes.values[i]], old_m);
+          v[pass].values[i] = __fmul_rn(v_map[v_codes.values[i]], old_v);
+          move(f, p.values[i], g.values[i], m[pass].values[i], v[pass].values[i]);
+          m_absmax = fmaxf(m_absmax, fabsf(m[pass].values[i]));
+          v_absmax = fmaxf(v_absmax, v[pass].values[i]);
+        }
+        store<V>(param + at, p);
+      }
+      store<V>(grad + at, Pack<float, V>{});
     }
-    float m = 0.0f, v = 0.0f;
-    if (inside) {
-      m = __fmul_rn(m_map[moments.m[i]], moments.m_absmax[block]);
-      v = __fmul_rn(v_map[moments.v[i]], moments.v_absmax[block]);
-      move(f, param[i], grad[i], m, v);
+    if (f.skip) continue;
+    m_absmax = warp_max(m_absmax);
+    v_absmax = warp_max(v_absmax);
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) {
+      const int64_t at = begin + pass * kWarp * V;
+      if (at >= n) continue;
+      Pack<uint8_t, V> m_codes, v_codes;
+#pragma unroll
+      for (int i = 0; i < V; ++i) {
+        m_codes.values[i] = nearest_code(m_borders, m[pass].values[i], m_absmax);
+        v_codes.values[i] = max(nearest_code(v_borders, v[pass].values[i], v_absmax),
+                                static_cast<uint8_t>(v[pass].values[i] > 0.0f ? 1 : 0));
+      }
+      store<V>(moments.m + at, m_codes);
+      store<V>(moments.v + at, v_codes);
     }
-    const float m_absmax = block_max(fabsf(m), of_warps), v_absmax = block_max(v, of_warps);
-    if (!inside) continue;
-    moments.m[i] = nearest_code(m_borders, m, m_absmax);
-    moments.v[i] = max(nearest_code(v_borders, v, v_absmax), static_cast<uint8_t>(v > 0.0f ? 1 : 0));
-    if (lane != 0) continue;
+    if (thread % kWarp != 0) continue;
     moments.m_absmax[block] = m_absmax;
     moments.v_absmax[block] = v_absmax;
   }
@@ -187,9 +210,14 @@ void adamw8_step(float* param, float* grad, const Moments8& moments, const Momen
                  const AdamWConstants& constants, const AdamWNumbers& numbers, Stream stream) {
   if (n == 0) return;
   constexpr int64_t kMostBlocks = 1024;  // each reads the tables once
-  const int64_t blocks = num_moment_blocks(n);
-  step8<<<static_cast<unsigned>(std::min(blocks, kMostBlocks)), kThreads, 0, stream>>>(param, grad, moments, maps, n,
-                                                                                       blocks, constants, numbers);
+  const int64_t blocks = num_moment_blocks(n), grid = std::min(ceil_div(blocks * kWarp, kThreads), kMostBlocks);
+  const bool by_four = packs<float, 4>(param, 0, n) && packs<float, 4>(grad, 0, n) &&
+                       packs<uint8_t, 4>(moments.m, 0, n) && packs<uint8_t, 4>(moments.v, 0, n);
+  const auto run = [&]<int V>() {
+    step8<V><<<static_cast<unsigned>(grid), kThreads, 0, stream>>>(param, grad, moments, maps, n, blocks, constants,
+                                                                   numbers);
+  };
+  by_four ? run.template operator()<4>() : run.template operator()<1>();
   check_launch("adamw8_step");
 }
 

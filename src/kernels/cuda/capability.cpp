@@ -50,6 +50,7 @@ std::vector<int> of_all_devices() {
 
 int compute_capability(int device) {
   static const std::vector<int> all = of_all_devices();
+  if (device < 0) cudaGetDevice(&device);
   return all.at(static_cast<size_t>(device));
 }
 

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "launch.h"
 #include "slmi/kernels/cuda/types.h"
 
 namespace slmi::kernels::cuda::detail {
@@ -56,7 +57,22 @@ bool packs(const T* p, int64_t stride, int64_t width) {
   return reinterpret_cast<uintptr_t>(p) % (sizeof(T) * V) == 0 && stride % V == 0 && width % V == 0;
 }
 
+/// More shared memory than every card gives a kernel unasked: asked for at each launch, which is cheap.
+template <class Kernel>
+void allow_memory(const char* what, Kernel kernel, int bytes) {
+  if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) != cudaSuccess)
+    check_launch(what);
+}
+
 constexpr int kWarp = 32;
+constexpr float kLog2E = 1.44269504088896341f;
+
+/// 2^x within 2 ulp, in one instruction; 0 below 2^-126.
+__device__ inline float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 
 __device__ inline float warp_sum(float x) {
   for (int step = kWarp / 2; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffff, x, step);

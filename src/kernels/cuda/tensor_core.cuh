@@ -69,13 +69,6 @@ __device__ inline void multiply_add(F16, float (&d)[4], const uint32_t (&a)[4], 
 #endif
 }
 
-/// More shared memory than every card gives a kernel unasked: asked for at each launch, which is cheap.
-template <class Kernel>
-void allow_memory(const char* what, Kernel kernel, int bytes) {
-  if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) != cudaSuccess)
-    check_launch(what);
-}
-
 /// Two numbers, rounded, in one register: the first in the low half.
 template <class T>
 __device__ inline uint32_t pack_two(float low, float high) {
