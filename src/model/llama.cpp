@@ -269,15 +269,19 @@ at::Tensor Llama::mlp_backward_piece(const Block& block, const at::Tensor& d_out
     activate_part(block, context, s);
     block.down.fill_update_input(s.activation, dropout);
   }
-  if (!s.activation.defined()) {
-    s.activation = at::empty({s.gate_up.size(0), block.down.input_width()}, s.gate_up.options());
-    ops::swiglu_forward(front(s.gate_up, 2 * f), front(s.activation, f));
-    put_update_input(s.activation, block.down, s.down_u);
+  const at::Tensor gate_up = front(s.gate_up, 2 * f);
+  if (s.activation.defined()) {
+    const at::Tensor d_activation =
+        block.down.backward(d_out, s.activation, dropout, LinearGroup::InputGradient::Wanted);
+    s.activation.reset();
+    ops::swiglu_backward(gate_up, d_activation, gate_up);
+  } else {  // one pass over gate and up takes their gradients and makes the activation again
+    block.down.backward_remaking(d_out, s.down_u, dropout, [&](const at::Tensor& d_activation) {
+      ops::swiglu_backward(gate_up, d_activation, gate_up, d_activation);
+      return d_activation;
+    });
+    s.down_u.reset();
   }
-  at::Tensor d_activation = block.down.backward(d_out, s.activation, dropout, LinearGroup::InputGradient::Wanted);
-  s.activation.reset();
-  ops::swiglu_backward(front(s.gate_up, 2 * f), d_activation, front(s.gate_up, 2 * f));
-  d_activation.reset();
   if (!s.mlp_in.defined()) {
     s.mlp_in = normed_input(s.middle, block.norm2, block.gate_up.input_width(), s.rstd2);
     put_update_input(s.mlp_in, block.gate_up, s.mlp_u);

@@ -219,27 +219,34 @@ void LinearGroup::forward(const at::Tensor& x_ext, const at::Tensor& y, const Dr
 
 at::Tensor LinearGroup::backward(const at::Tensor& dy_ext, const at::Tensor& x_ext, const DropoutContext* dropout,
                                  InputGradient wanted) const {
+  return run_backward(dy_ext, {x_ext.narrow(1, k_, total_rank_), x_ext.narrow(1, 0, k_)}, dropout, wanted);
+}
+
+void LinearGroup::backward_remaking(const at::Tensor& dy_ext, const at::Tensor& u, const DropoutContext* dropout,
+                                    const RemakeInput& remake) const {
+  run_backward(dy_ext, {u, {}, &remake}, dropout, InputGradient::Wanted);
+}
+
+at::Tensor LinearGroup::run_backward(const at::Tensor& dy_ext, const Kept& kept, const DropoutContext* dropout,
+                                     InputGradient wanted) const {
   at::Tensor du, dx;
-  if (thin_.rank > 0 && thin_backward(dy_ext, x_ext, dropout, wanted, dx)) return dx;
+  if (thin_.rank > 0 && thin_backward(dy_ext, kept, dropout, wanted, dx)) return dx;
   const at::Tensor dy = dy_ext.narrow(1, 0, n_);
   if (gemm_.has_forward()) {
-    const at::Tensor dx = packed_backward(dy, dropout, wanted, du);
-    if (total_rank_ > 0) accumulate(dy, du, x_ext, dropout);
-    return dx;
-  }
-  const at::Tensor w = weight();
-  if (wanted == InputGradient::Wanted) {
+    dx = packed_backward(dy, dropout, wanted, du);
+  } else if (const at::Tensor w = weight(); wanted == InputGradient::Wanted) {
     const at::Tensor dx_ext = at::mm(dy, w);
     dx = dx_ext.narrow(1, 0, k_);
-    if (total_rank_ > 0) du = dx_ext.narrow(1, k_, total_rank_);
+    if (total_rank_ > 0) {
+      du = dx_ext.narrow(1, k_, total_rank_);
+      dx = dropout == nullptr ? at::addmm(dx, du, a_) : dx + dropped(at::mm(du, a_), *dropout);
+    }
   } else if (total_rank_ > 0) {
     du = at::mm(dy, w.narrow(1, k_, total_rank_));
   }
-  if (total_rank_ == 0) return dx;
-  accumulate(dy, du, x_ext, dropout);
-  if (!dx.defined()) return dx;
-  if (dropout == nullptr) return at::addmm(dx, du, a_);
-  return dx + dropped(at::mm(du, a_), *dropout);
+  const at::Tensor x = kept.input(dx);
+  if (total_rank_ > 0) accumulate(dy, du, kept.u, x, dropout);
+  return dx;
 }
 
 at::Tensor LinearGroup::packed_backward(const at::Tensor& dy, const DropoutContext* dropout, InputGradient wanted,
@@ -253,11 +260,9 @@ at::Tensor LinearGroup::packed_backward(const at::Tensor& dy, const DropoutConte
 
 /// The backward pass with the adapters' products by our own kernels; false, and nothing done, where they do not take
 /// the rows.
-bool LinearGroup::thin_backward(const at::Tensor& dy_ext, const at::Tensor& x_ext, const DropoutContext* dropout,
+bool LinearGroup::thin_backward(const at::Tensor& dy_ext, const Kept& kept, const DropoutContext* dropout,
                                 InputGradient wanted, at::Tensor& dx) const {
   const at::Tensor dy = dy_ext.narrow(1, 0, n_), du = dy_ext.narrow(1, n_, total_rank_);
-  const at::Tensor u = x_ext.narrow(1, k_, total_rank_);
-  at::Tensor x = x_ext.narrow(1, 0, k_);
   ColumnBegins begin = {0};
   std::vector<at::Tensor> grad_a, grad_b;
   for (size_t i = 0; i < matrices_.size(); ++i) {
@@ -265,37 +270,39 @@ bool LinearGroup::thin_backward(const at::Tensor& dy_ext, const at::Tensor& x_ex
     grad_a.push_back(adapters_[i].grad_a);
     grad_b.push_back(adapters_[i].grad_b);
   }
-  if (!thin_fits(dy, begin, thin_.rank) || !thin_fits(x, {0, k_}, total_rank_)) return false;
+  at::Tensor room;
+  if (wanted == InputGradient::Wanted) room = at::empty({dy.size(0), k_}, dy.options());
+  if (!thin_fits(dy, begin, thin_.rank) || !thin_fits(kept.x.defined() ? kept.x : room, {0, k_}, total_rank_))
+    return false;
   thin_project(dy, thin_.transposed, begin, du);
   if (wanted == InputGradient::Wanted) {
+    dx = room;
     const at::Tensor w = input_gradient_weight();
     if (dropout == nullptr)
-      dx = at::mm(dy_ext, w);
+      at::mm_out(dx, dy_ext, w);
     else
-      dx = at::mm(dy, w.narrow(0, 0, n_)).add_(dropped(at::mm(du, a_), *dropout));
+      at::mm_out(dx, dy, w.narrow(0, 0, n_)).add_(dropped(at::mm(du, a_), *dropout));
   }
-  thin_gradient_b(dy, u, begin, thin_.scale, grad_b);
+  thin_gradient_b(dy, kept.u, begin, thin_.scale, grad_b);
+  at::Tensor x = kept.input(dx);
   if (dropout != nullptr) x = dropped(x, *dropout);
   thin_gradient_a(x, du, grad_a);
   return true;
 }
 
 /// Adds to the gradients of all adapters, given that of u = x A^T.
-void LinearGroup::accumulate(const at::Tensor& dy, const at::Tensor& du, const at::Tensor& x_ext,
+void LinearGroup::accumulate(const at::Tensor& dy, const at::Tensor& du, const at::Tensor& u, const at::Tensor& x,
                              const DropoutContext* dropout) const {
-  at::Tensor x = x_ext.narrow(1, 0, k_);
-  if (dropout != nullptr) x = dropped(x, *dropout);
-  const at::Tensor da = at::mm(du.t(), x);
-  int64_t row = 0, out_column = 0, column = k_;
+  const at::Tensor da = at::mm(du.t(), dropout != nullptr ? dropped(x, *dropout) : x);
+  int64_t row = 0, out_column = 0;
   for (size_t i = 0; i < matrices_.size(); ++i) {
     const auto& lora = adapters_[i];
     const int64_t n = matrices_[i].n();
     if (lora.a.defined()) {
       const int64_t rank = lora.a.size(0);
       lora.grad_a.add_(da.narrow(0, row, rank));
-      lora.grad_b.add_(at::mm(dy.narrow(1, out_column, n).t(), x_ext.narrow(1, column, rank)), lora.scale);
+      lora.grad_b.add_(at::mm(dy.narrow(1, out_column, n).t(), u.narrow(1, row, rank)), lora.scale);
       row += rank;
-      column += rank;
     }
     out_column += n;
   }

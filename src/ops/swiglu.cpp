@@ -31,15 +31,17 @@ void swiglu_forward(const at::Tensor& gate_up, const at::Tensor& out) {
   out.copy_(at::silu(gate).mul_(up));
 }
 
-void swiglu_backward(const at::Tensor& gate_up, const at::Tensor& d_out, const at::Tensor& d_gate_up) {
-  const int64_t f = gate_up.size(1) / 2;
+void swiglu_backward(const at::Tensor& gate_up, const at::Tensor& d_out, const at::Tensor& d_gate_up,
+                     const at::Tensor& activation) {
+  const int64_t f = gate_up.size(1) / 2, stride = activation.defined() ? activation.stride(0) : 0;
+  const auto values = [&]<class T>() { return activation.defined() ? pointer<T>(activation) : nullptr; };
   if (fits_cpu_kernels(gate_up)) {
     with_element_type(gate_up.scalar_type(), [&](auto tag) {
       using T = Element<decltype(tag)>;
       parallel(gate_up.size(0), kRowGrain, [&](int64_t begin, int64_t end) {
         kernels::cpu::swiglu_backward(pointer<T>(gate_up), gate_up.stride(0), pointer<T>(d_out), d_out.stride(0), f,
-                                      pointer<T>(d_gate_up), d_gate_up.stride(0), static_cast<T*>(nullptr), 0, begin,
-                                      end);
+                                      pointer<T>(d_gate_up), d_gate_up.stride(0), values.template operator()<T>(),
+                                      stride, begin, end);
       });
     });
     return;
@@ -48,7 +50,7 @@ void swiglu_backward(const at::Tensor& gate_up, const at::Tensor& d_out, const a
     using T = Element<decltype(tag)>;
     kernels::cuda::swiglu_backward(pointer<T>(gate_up), gate_up.stride(0), pointer<T>(d_out), d_out.stride(0),
                                    gate_up.size(0), f, pointer<T>(d_gate_up), d_gate_up.stride(0),
-                                   static_cast<T*>(nullptr), 0, stream);
+                                   values.template operator()<T>(), stride, stream);
   });
   if (done) return;
   const at::Tensor gate = gate_up.narrow(1, 0, f).to(at::kFloat), up = gate_up.narrow(1, f, f).to(at::kFloat);
@@ -57,6 +59,7 @@ void swiglu_backward(const at::Tensor& gate_up, const at::Tensor& d_out, const a
   const at::Tensor silu = gate * sigmoid;
   const at::Tensor d_up = d * silu;
   const at::Tensor d_gate = d * up * (sigmoid + silu * (1.0 - sigmoid));
+  if (activation.defined()) activation.copy_(silu * up);
   d_gate_up.narrow(1, 0, f).copy_(d_gate);
   d_gate_up.narrow(1, f, f).copy_(d_up);
 }

@@ -72,6 +72,10 @@ TEST_F(Gpu, Swiglu) {
   EXPECT_LT(distance(out, want), kRounding);
   swiglu_backward(reference(gate_up), reference(d_out), want_d);
   swiglu_backward(gate_up, d_out, d);
+  const at::Tensor again = gate_up.clone(), in_place = d_out.clone();
+  swiglu_backward(again, in_place, again, in_place);
+  EXPECT_TRUE(at::equal(again, d));
+  EXPECT_TRUE(at::equal(in_place, out)) << "the activation again";
   EXPECT_LT(distance(d, want_d), kRounding);
 }
 
@@ -261,6 +265,23 @@ TEST_P(GpuLinear, ForwardAndBackwardEqualF64) {
     row += outputs[i];
   }
   EXPECT_LT(distance(dx, want_dx), 6e-3);
+
+  // The same from x A^T alone, x made again in the place of its gradient.
+  std::vector<at::Tensor> gradients;
+  for (const auto& pair : pairs) {
+    gradients.push_back(at::cat({pair.grad_a.flatten(), pair.grad_b.flatten()}));
+    pair.grad_a.zero_();
+    pair.grad_b.zero_();
+  }
+  at::Tensor again;
+  group.backward_remaking(dy_ext, x_ext.narrow(1, k, x_ext.size(1) - k).clone(), given, [&](const at::Tensor& its_dx) {
+    again = its_dx.clone();
+    its_dx.copy_(x);
+    return its_dx;
+  });
+  EXPECT_TRUE(at::equal(again, dx));
+  for (size_t i = 0; i < pairs.size(); ++i)
+    EXPECT_LT(distance(at::cat({pairs[i].grad_a.flatten(), pairs[i].grad_b.flatten()}), gradients[i].cpu()), 1e-5);
 }
 INSTANTIATE_TEST_SUITE_P(Widths, GpuLinear,
                          ::testing::Values(LinearCase{128, Residency::Transient, 0.0},

@@ -117,6 +117,36 @@ TEST_P(LinearGroupTest, ForwardAndBackwardEqualF64) {
   EXPECT_LT(relative(dx, want_dx + masked(want_du_a)), 6e-3);
 }
 
+TEST_P(LinearGroupTest, AnInputMadeAgainGivesTheSameGradients) {
+  const LinearGroup lora = group();
+  const at::Tensor x_ext = at::empty({tokens(), lora.input_width()}, at::kBFloat16), dy = dy_.to(at::kBFloat16);
+  x_ext.narrow(1, 0, kInputs).copy_(x_);
+  lora.forward(x_ext, at::empty({tokens(), lora.n()}, at::kBFloat16), dropout());
+  const auto take_gradients = [&] {
+    std::vector<at::Tensor> out;
+    for (const auto& p : pairs_) {
+      out.push_back(p.grad_a.clone());
+      out.push_back(p.grad_b.clone());
+      p.grad_a.zero_();
+      p.grad_b.zero_();
+    }
+    return out;
+  };
+  take_gradients();
+  const at::Tensor want_dx = lora.backward(dy, x_ext, dropout(), LinearGroup::InputGradient::Wanted);
+  const auto want = take_gradients();
+  at::Tensor dx;
+  const at::Tensor u = x_ext.narrow(1, kInputs, lora.input_width() - kInputs).clone();
+  lora.backward_remaking(dy, u, dropout(), [&](const at::Tensor& its_dx) {
+    dx = its_dx.clone();
+    its_dx.copy_(x_);  // in its place
+    return its_dx;
+  });
+  const auto got = take_gradients();
+  EXPECT_TRUE(at::equal(dx, want_dx));
+  for (size_t i = 0; i < want.size(); ++i) EXPECT_TRUE(at::equal(got[i], want[i])) << i;
+}
+
 TEST_P(LinearGroupTest, TakesOverChangedAdapters) {
   LinearGroup lora = group();
   const at::Tensor dy = dy_.to(at::kBFloat16), y = at::empty({tokens(), lora.n()}, at::kBFloat16);

@@ -2,6 +2,7 @@
 // back.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -74,6 +75,12 @@ class LinearGroup {
   at::Tensor backward(const at::Tensor& dy_ext, const at::Tensor& x_ext, const DropoutContext* dropout,
                       InputGradient wanted) const;
 
+  /// Makes x [T, K] again, given its gradient, which is not read after that: x may be written in its place.
+  using RemakeInput = std::function<at::Tensor(const at::Tensor& dx)>;
+  /// The same for an x that was not kept, only u = x A^T [T, total rank]: `remake` is called once, when dx is known.
+  void backward_remaking(const at::Tensor& dy_ext, const at::Tensor& u, const DropoutContext* dropout,
+                         const RemakeInput& remake) const;
+
  private:
   void dequantize_into(const at::Tensor& out) const;
   at::Tensor base_weight() const;
@@ -82,16 +89,25 @@ class LinearGroup {
   template <class Body>
   void each_update(const Body& body) const;
   void refresh_packed();
+  /// What the backward pass needs of the forward pass.
+  struct Kept {
+    at::Tensor u;
+    at::Tensor x;  // undefined: to be made again
+    const RemakeInput* remake = nullptr;
+    at::Tensor input(const at::Tensor& dx) const { return x.defined() ? x : (*remake)(dx); }
+  };
+  at::Tensor run_backward(const at::Tensor& dy_ext, const Kept& kept, const DropoutContext* dropout,
+                          InputGradient wanted) const;
   at::Tensor packed_backward(const at::Tensor& dy, const DropoutContext* dropout, InputGradient wanted,
                              at::Tensor& du) const;
-  void accumulate(const at::Tensor& dy, const at::Tensor& du, const at::Tensor& x_ext,
+  void accumulate(const at::Tensor& dy, const at::Tensor& du, const at::Tensor& u, const at::Tensor& x,
                   const DropoutContext* dropout) const;
   void write_update_columns(const at::Tensor& weight) const;
   bool takes_thin_products() const;
   void refresh_thin();
   at::Tensor input_gradient_weight() const;
-  bool thin_backward(const at::Tensor& dy_ext, const at::Tensor& x_ext, const DropoutContext* dropout,
-                     InputGradient wanted, at::Tensor& dx) const;
+  bool thin_backward(const at::Tensor& dy_ext, const Kept& kept, const DropoutContext* dropout, InputGradient wanted,
+                     at::Tensor& dx) const;
   at::Tensor dropped(const at::Tensor& x, const DropoutContext& dropout) const;
 
   std::vector<PackedMatrix> matrices_;

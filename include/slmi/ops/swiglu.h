@@ -9,8 +9,9 @@ namespace slmi::ops {
 /// inside.
 void swiglu_forward(const at::Tensor& gate_up, const at::Tensor& out);
 
-/// Gradients of gate and up, [T, 2F]. d_out [T, F], rows may be strided. May run in place: d_gate_up may be gate_up
-/// itself.
-void swiglu_backward(const at::Tensor& gate_up, const at::Tensor& d_out, const at::Tensor& d_gate_up);
+/// Gradients of gate and up, [T, 2F]. d_out [T, F], rows may be strided. `activation`, where it is defined, gets what
+/// swiglu_forward gave, [T, F]. May run in place: d_gate_up may be gate_up itself, activation d_out.
+void swiglu_backward(const at::Tensor& gate_up, const at::Tensor& d_out, const at::Tensor& d_gate_up,
+                     const at::Tensor& activation = {});
 
 }  // namespace slmi::ops
