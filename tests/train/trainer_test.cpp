@@ -201,7 +201,8 @@ TEST(Trainer, ALossThatIsNotANumberStopsAndKeepsTheLastCheckpoint) {
     const auto state = load_checkpoint(run, after.lora.values(), moments);
     ASSERT_TRUE(state.has_value());
     EXPECT_EQ(state->step, 4);
-    for (const at::Tensor& t : {after.lora.values(), moments.m, moments.v}) EXPECT_TRUE(at::isfinite(t).all().item<bool>());
+    for (const at::Tensor& t : {after.lora.values(), moments.m, moments.v})
+      EXPECT_TRUE(at::isfinite(t).all().item<bool>());
   }
 }
 
