@@ -68,7 +68,7 @@ int main(int argc, char** argv) {
     std::cerr << "slmi: " << e.what() << "\n";
     return slmi::exit_code(e.kind());
   } catch (const c10::OutOfMemoryError& e) {
-    std::cerr << "slmi: " << slmi::cli::out_of_memory_text(e) << " use less at once, or a smaller model\n";
+    std::cerr << "slmi: " << slmi::cli::out_of_memory_text(e) << "; use less at once, or a smaller model\n";
     return slmi::exit_code(slmi::ErrorKind::Device);
   } catch (const std::bad_alloc&) {
     std::cerr << "slmi: out of memory; lower --micro-tokens or --batch-size, or use a smaller model\n";

@@ -4,6 +4,8 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 
+#include <algorithm>
+
 #include "slmi/base/error.h"
 #include "slmi/base/parallel.h"
 #include "slmi/kernels/cpu/simd.h"
@@ -24,6 +26,7 @@ bool fast_to_unpack(const formats::Checkpoint& base, model::BaseFormat format) {
 std::string out_of_memory_text(const c10::OutOfMemoryError& error) {
   std::string what = error.what_without_backtrace();
   what.erase(std::min(what.size(), what.find(" Of the allocated memory")));
+  while (what.ends_with('.')) what.pop_back();
   return what;
 }
 
