@@ -78,12 +78,12 @@ float quantize_short_block(std::span<const float> block, float largest, uint8_t*
 /// Second-level codes of scaled values: bitsandbytes rounds to a grid of 65,536 points over [-1, 1] first and takes the
 /// nearest entry of the map (a tie goes down) to the grid point, so tiny values are coarser than the map allows.
 std::vector<uint8_t> make_grid_codes() {
-  const std::array<float, 256>& map = kernels::dynamic_map();
+  const auto borders = kernels::borders_of(kernels::dynamic_map());
   std::vector<uint8_t> codes(kNf4GridPoints);
   size_t code = 0;
   for (int i = 0; i < kNf4GridPoints; ++i) {
     const float value = -1.0f + (2.0f * static_cast<float>(i)) / static_cast<float>(kNf4GridPoints - 1);
-    while (code + 1 < map.size() && 0.5f * (map[code] + map[code + 1]) < value) ++code;
+    while (code < borders.size() && borders[code] < value) ++code;
     codes[static_cast<size_t>(i)] = static_cast<uint8_t>(code);
   }
   return codes;
