@@ -24,8 +24,8 @@ Nf4Tensors to_tensors(const quant::Nf4Matrix& matrix, at::Device device);
 /// And back: waits for the GPU.
 quant::Nf4Matrix to_matrix(const Nf4Tensors& tensors);
 
-/// quant::nf4_quantize on a GPU, bit for bit: all but the mean of the scales, which is summed on the host in the CPU's
-/// order, so that this waits for the GPU once.
+/// quant::nf4_quantize on a GPU, in the bits of bitsandbytes there (kernels/cuda/nf4.h says where they differ from the
+/// CPU's); the mean of the scales is summed on the host in the CPU's order, so that this waits for the GPU once.
 /// @param values  [N, K] f32, bf16 or f16 on a GPU, contiguous.
 /// @throws Error{Numeric} naming row and column if a value is NaN or infinite.
 Nf4Tensors nf4_quantize(const at::Tensor& values, quant::Nf4Scales scales);

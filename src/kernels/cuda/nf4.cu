@@ -83,6 +83,14 @@ __device__ inline uint32_t nearest_code(float scaled, const Borders& borders) {
   return code;
 }
 
+/// As bitsandbytes' kernels take it, which are compiled with --use_fast_math: up to 2 ulp off (CUDA C++ programming
+/// guide). The bits of codes depend on it.
+__device__ inline float reciprocal_of(float x) {
+  float out;
+  asm("div.approx.ftz.f32 %0, 0f3F800000, %1;" : "=f"(out) : "f"(x));
+  return out;
+}
+
 /// Eight threads have a block of 64 values between them. kPacks: all of x is read, and codes written, in packs.
 template <class T, bool kPacks>
 __global__ void quantize(const T* x, int64_t count, Borders borders, uint8_t* codes, float* absmax) {
@@ -107,15 +115,13 @@ __global__ void quantize(const T* x, int64_t count, Borders borders, uint8_t* co
   for (const float value : values) bits = max(bits, __float_as_uint(value) & 0x7fffffffu);
   for (int step = kLanes / 2; step > 0; step /= 2) bits = max(bits, __shfl_xor_sync(0xffffffff, bits, step));
   if (first >= count) return;
-  const float largest = __uint_as_float(bits), bounded = largest < kNf4LeastAbsmax ? kNf4LeastAbsmax : largest;
-  const bool full = (first / kNf4Block + 1) * kNf4Block <= count;
-  if (threadIdx.x % kLanes == 0) absmax[first / kNf4Block] = full ? largest : bounded;
-  const float reciprocal = __frcp_rn(bounded);
+  const float largest = __uint_as_float(bits), bounded = largest < kNf4LeastDivisor ? kNf4LeastDivisor : largest;
+  if (threadIdx.x % kLanes == 0) absmax[first / kNf4Block] = largest;
+  const float reciprocal = reciprocal_of(bounded);
   uint32_t bytes = 0;
 #pragma unroll
   for (int i = 0; i < kCodes; ++i) {
-    const float scaled = full ? __fmul_rn(values[i], reciprocal) : __fdiv_rn(values[i], bounded);
-    bytes |= nearest_code(scaled, borders) << (8 * (i / 2) + (i % 2 == 0 ? 4 : 0));
+    bytes |= nearest_code(__fmul_rn(values[i], reciprocal), borders) << (8 * (i / 2) + (i % 2 == 0 ? 4 : 0));
   }
   uint8_t* to = codes + first / 2;
   if (packed) {
@@ -145,14 +151,11 @@ __global__ void quantize_scales(const float* absmax, int64_t blocks, float offse
   if (b >= blocks) return;
   int code = 0;  // where all scales are the offset: codes of zero
   if (largest > 0.0f) {
-    constexpr float kLastPoint = kNf4GridPoints - 1;
-    const float bounded = fminf(fmaxf(__fmul_rn(value, __frcp_rn(largest)), -1.0f), 1.0f);
-    const auto point =
-        static_cast<int>(__fadd_rn(__fmul_rn(__fmul_rn(__fadd_rn(bounded, 1.0f), 0.5f), kLastPoint), 0.5f));
-    const float rounded = __fadd_rn(-1.0f, __fdiv_rn(2.0f * static_cast<float>(point), kLastPoint));
+    const float scaled = __fmul_rn(value, reciprocal_of(largest));
 #pragma unroll
     for (int step = kMapValues / 2; step > 0; step /= 2)  // how many borders lie below
-      if (borders[code + step - 1] < rounded) code += step;
+      if (borders[code + step - 1] < scaled) code += step;
+    if (code % 2 == 1 && code < kMapValues - 1 && borders[code] == scaled) ++code;
   }
   codes[b] = static_cast<uint8_t>(code);
 }
@@ -163,7 +166,7 @@ template <class T>
 void nf4_quantize(const T* x, int64_t count, uint8_t* codes, float* absmax, Stream stream) {
   if (count == 0) return;
   Borders borders;
-  std::ranges::copy(kNf4Borders, borders.values);
+  std::ranges::copy(kNf4DecimalBorders, borders.values);
   const bool whole = packs<T, 16 / sizeof(T)>(x, 0, 0) && packs<uint8_t, 4>(codes, 0, 0);
   const auto blocks = static_cast<unsigned>(ceil_div(count, kThreads * kCodes));
   whole ? quantize<T, true><<<blocks, kThreads, 0, stream>>>(x, count, borders, codes, absmax)

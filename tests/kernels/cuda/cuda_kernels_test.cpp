@@ -2,8 +2,11 @@
 // real models', with rows that allow packs and rows that do not.
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <functional>
 #include <limits>
+#include <set>
+#include <span>
 
 #include "device_rows.h"
 #include "slmi/kernels/cpu/cross_entropy.h"
@@ -79,32 +82,67 @@ std::vector<float> floats(const std::vector<T>& values) {
   return out;
 }
 
+/// The code of x * reciprocal by the rules of kernels/cuda/nf4.h, for every reciprocal of `scale` within 2 ulp.
+std::set<int> codes_allowed(float x, float scale, std::span<const float> borders, bool ties_to_even) {
+  std::set<int> out;
+  const int32_t exact = std::bit_cast<int32_t>(1.0f / scale);
+  for (int32_t step = -2; step <= 2; ++step) {
+    const float scaled = x * std::bit_cast<float>(exact + step);
+    auto code = static_cast<size_t>(std::ranges::lower_bound(borders, scaled) - borders.begin());
+    if (ties_to_even && code % 2 == 1 && code < borders.size() && borders[code] == scaled) ++code;
+    out.insert(static_cast<int>(code));
+  }
+  return out;
+}
+
 /// Both levels on the GPU, from and to memory that begins `offset` values beyond a multiple of 256 bytes, between guard
-/// words; equal, bit for bit, to those of the CPU.
+/// words: scales equal, bit for bit, to those of the CPU; every code is one that a reciprocal within 2 ulp gives.
 template <class T>
-void expect_quantized_as_on_the_cpu(const std::vector<T>& weight, int64_t offset) {
+void expect_quantized(const std::vector<T>& weight, int64_t offset) {
   const auto count = static_cast<int64_t>(weight.size());
-  const auto want = quant::nf4_quantize(floats(weight), 1, count, {quant::Nf4Scales::Plain, std::nullopt});
-  const auto nested = quant::nf4_quantize(floats(weight), 1, count);
+  const std::vector<float> exact = floats(weight);
+  const auto want = quant::nf4_quantize(exact, 1, count, {quant::Nf4Scales::Plain, std::nullopt});
   std::vector<T> shifted(static_cast<size_t>(offset));
   shifted.insert(shifted.end(), weight.begin(), weight.end());
   const DeviceArray<T> x(shifted);
   const DeviceArray<float> map(std::vector<float>(dynamic_map().begin(), dynamic_map().end()));
-  const auto blocks = static_cast<int64_t>(want.absmax.size());
+  std::vector<float> scales;
+  for (size_t first = 0; first < exact.size(); first += 64) {
+    float largest = 0.0f;
+    for (size_t i = first; i < std::min(first + 64, exact.size()); ++i)
+      largest = std::max(largest, std::fabs(exact[i]));
+    scales.push_back(largest);
+  }
+  const float mean = quant::scales_mean(scales);
+  const auto nested = quant::quantize_scales(scales, mean);
+  const auto blocks = static_cast<int64_t>(scales.size());
   const auto outer = static_cast<int64_t>(nested.absmax2.size());
-  const GuardedBytes codes(want.codes, offset), scale_codes(nested.absmax_codes, offset);
+  const GuardedBytes codes(want.codes, offset), scale_codes(nested.codes, offset);
   Rows<float> absmax(1, blocks, blocks, offset), absmax2(1, outer, outer, offset);
   nf4_quantize(x.data() + offset, count, codes.data(), absmax.data(), nullptr);
-  ASSERT_TRUE(codes.as_expected());
+  ASSERT_TRUE(codes.guards_intact());
   ASSERT_TRUE(absmax.only_rows_written());
-  ASSERT_TRUE(equal_bits(absmax.values(), want.absmax));
-  nf4_quantize_scales(absmax.data(), blocks, nested.offset, map.data(), scale_codes.data(), absmax2.data(), nullptr);
-  ASSERT_TRUE(scale_codes.as_expected());
+  ASSERT_TRUE(equal_bits(absmax.values(), scales));
+  nf4_quantize_scales(absmax.data(), blocks, mean, map.data(), scale_codes.data(), absmax2.data(), nullptr);
+  ASSERT_TRUE(scale_codes.guards_intact());
   ASSERT_TRUE(absmax2.only_rows_written());
   ASSERT_TRUE(equal_bits(absmax2.values(), nested.absmax2));
+  const auto got = codes.values(), got_scales = scale_codes.values();
+  for (size_t i = 0; i < exact.size(); ++i) {
+    const int code = (i % 2 == 0 ? got[i / 2] >> 4 : got[i / 2]) & 15;
+    const float scale = std::max(scales[i / 64], kNf4LeastDivisor);
+    ASSERT_TRUE(codes_allowed(exact[i], scale, kNf4DecimalBorders, false).contains(code))
+        << "value " << i << ": " << code;
+  }
+  const auto borders = borders_of(dynamic_map());
+  for (size_t b = 0; b < scales.size(); ++b) {
+    const float largest = nested.absmax2[b / 256];
+    const auto allowed = largest == 0.0f ? std::set<int>{0} : codes_allowed(scales[b] - mean, largest, borders, true);
+    ASSERT_TRUE(allowed.contains(got_scales[b])) << "scale " << b << ": " << int{got_scales[b]};
+  }
 }
 
-TYPED_TEST(CudaKernels, Nf4QuantizationEqualsTheCpusBitForBit) {
+TYPED_TEST(CudaKernels, Nf4Quantization) {
   using T = TypeParam;
   // Values around a block of 64, an eighth of one, and a second-level block of 256 of them; more than one thread block.
   for (const int64_t count : {1, 7, 8, 9, 63, 64, 65, 127, 128, 2047, 2048, 2049, 255 * 64, 256 * 64, 256 * 64 + 1,
@@ -116,7 +154,7 @@ TYPED_TEST(CudaKernels, Nf4QuantizationEqualsTheCpusBitForBit) {
       // Blocks of other sizes: the scales' codes are spread over the map.
       for (size_t i = 0; i < weight.size(); ++i)
         weight[i] = static_cast<float>(0.02 * random.normal() * (1.0 + static_cast<double>(i / 64 % 11)));
-      expect_quantized_as_on_the_cpu(typed<T>(weight), offset);
+      expect_quantized(typed<T>(weight), offset);
     }
   }
 }
@@ -141,10 +179,10 @@ TYPED_TEST(CudaKernels, Nf4QuantizationOfTiesZerosAndExtremes) {
   add_block([](int i) { return 6e-8f * static_cast<float>(i % 3 - 1); });               // subnormal in f16
   add_block([](int i) { return 3e-39f * static_cast<float>(i % 5 - 2); });  // subnormal, below the least divisor
   add_block([](int) { return 1.0f; });
-  weight.insert(weight.end(), {0.0f, 0.0f, 0.0f});  // a short last block of zeros: its absmax is bounded
-  expect_quantized_as_on_the_cpu(typed<T>(weight), 0);
-  expect_quantized_as_on_the_cpu(typed<T>(std::vector<float>(64, 0.0f)), 0);
-  expect_quantized_as_on_the_cpu(typed<T>(std::vector<float>(300 * 64, 0.25f)), 0);  // every scale is the offset
+  weight.insert(weight.end(), {0.0f, 0.0f, 0.0f});  // a short last block of zeros
+  expect_quantized(typed<T>(weight), 0);
+  expect_quantized(typed<T>(std::vector<float>(64, 0.0f)), 0);
+  expect_quantized(typed<T>(std::vector<float>(300 * 64, 0.25f)), 0);  // every scale is the offset
 }
 
 TYPED_TEST(CudaKernels, Nf4ScalesShowValuesThatAreNone) {

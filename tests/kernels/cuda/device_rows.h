@@ -179,6 +179,17 @@ class GuardedBytes {
                << ", want " << int{want[i]};
     return ::testing::AssertionSuccess();
   }
+  /// True if nothing was written beside the bytes, whatever they are.
+  bool guards_intact() const {
+    const auto host = device_.host(), want = around(0);
+    const auto end = static_cast<int64_t>(host.size()) - kGuard;
+    return std::equal(host.begin(), host.begin() + offset_, want.begin()) &&
+           std::equal(host.begin() + end, host.end(), want.begin() + end);
+  }
+  std::vector<uint8_t> values() const {
+    const auto host = device_.host();
+    return {host.begin() + offset_, host.end() - kGuard};
+  }
 
  private:
   static constexpr int64_t kGuard = 256;
