@@ -73,15 +73,17 @@ MicroBatches cut_greedily(const EncodedDataset& dataset, std::span<const int64_t
   return out;
 }
 
-/// The smallest budget that needs no more micro-batches than `max_tokens` does: their sizes are then nearly equal.
-MicroBatches cut_evenly(const EncodedDataset& dataset, std::span<const int64_t> rows, int64_t max_tokens,
-                        SharedPrefix shared_prefix) {
-  MicroBatches best = cut_greedily(dataset, rows, max_tokens, shared_prefix);
-  int64_t low = 1, high = max_tokens;  // `high` is known to do
+/// The smallest budget that needs no more micro-batches than `max_tokens` does, that number raised to a multiple of
+/// `world`, so that no rank has one more to compute: their sizes are then nearly equal.
+MicroBatches cut_evenly(const EncodedDataset& dataset, std::span<const int64_t> rows, const CutOptions& options) {
+  MicroBatches best = cut_greedily(dataset, rows, options.max_tokens, options.shared_prefix);
+  const auto world = static_cast<size_t>(options.world);
+  const size_t wanted = std::min(rows.size(), (best.size() + world - 1) / world * world);
+  int64_t low = 1, high = options.max_tokens;  // `high` is known to do
   while (low < high) {
     const int64_t middle = low + (high - low) / 2;
-    MicroBatches cut = cut_greedily(dataset, rows, middle, shared_prefix);
-    if (cut.size() == best.size()) {
+    MicroBatches cut = cut_greedily(dataset, rows, middle, options.shared_prefix);
+    if (cut.size() <= wanted) {
       best = std::move(cut);
       high = middle;
     } else {
@@ -91,7 +93,20 @@ MicroBatches cut_evenly(const EncodedDataset& dataset, std::span<const int64_t> 
   return best;
 }
 
-/// Halves the micro-batch of most tokens, by tokens; each half keeps at least one row.
+/// Tokens of the first 0, 1, ... rows, all but the last.
+std::vector<int64_t> running_tokens(const EncodedDataset& dataset, std::span<const int64_t> rows,
+                                    SharedPrefix shared_prefix) {
+  TokenCounter counter(dataset, shared_prefix);
+  std::vector<int64_t> out;
+  for (const int64_t row : rows) {
+    out.push_back(counter.tokens());
+    counter.add(row);
+  }
+  return out;
+}
+
+/// Halves the micro-batch of most tokens where its larger half is smallest: a prefix that both halves need counts
+/// twice.
 void split_largest(const EncodedDataset& dataset, SharedPrefix shared_prefix, MicroBatches& batches) {
   size_t largest = batches.size();
   int64_t most = -1;
@@ -103,13 +118,15 @@ void split_largest(const EncodedDataset& dataset, SharedPrefix shared_prefix, Mi
     }
   }
   std::vector<int64_t>& rows = batches.at(largest);
-  TokenCounter counter(dataset, shared_prefix);
-  size_t cut = 0;
-  while (cut + 1 < rows.size() && (cut == 0 || counter.tokens() + counter.cost_of(rows[cut]) <= (most + 1) / 2)) {
-    counter.add(rows[cut++]);
-  }
-  std::vector<int64_t> second(rows.begin() + static_cast<std::ptrdiff_t>(cut), rows.end());
-  rows.resize(cut);
+  const auto before = running_tokens(dataset, rows, shared_prefix);
+  const std::vector<int64_t> backwards(rows.rbegin(), rows.rend());
+  const auto after = running_tokens(dataset, backwards, shared_prefix);
+  const auto larger_half = [&](size_t cut) { return std::max(before[cut], after[rows.size() - cut]); };
+  size_t best = 1;
+  for (size_t cut = 2; cut < rows.size(); ++cut)
+    if (larger_half(cut) < larger_half(best)) best = cut;
+  std::vector<int64_t> second(rows.begin() + static_cast<std::ptrdiff_t>(best), rows.end());
+  rows.resize(best);
   batches.insert(batches.begin() + static_cast<std::ptrdiff_t>(largest) + 1, std::move(second));
 }
 
@@ -210,8 +227,9 @@ MicroBatches cut_into_micro_batches(const EncodedDataset& dataset, std::span<con
           options.max_tokens, options.world);
   if (rows.empty()) return {};
   const auto ordered = grouped_by_prefix(dataset, rows);
-  MicroBatches out = cut_evenly(dataset, ordered, options.max_tokens, options.shared_prefix);
-  const size_t wanted = std::min(static_cast<size_t>(options.world), rows.size());
+  MicroBatches out = cut_evenly(dataset, ordered, options);
+  const auto world = static_cast<size_t>(options.world);
+  const size_t wanted = std::min((out.size() + world - 1) / world * world, rows.size());
   while (out.size() < wanted) split_largest(dataset, options.shared_prefix, out);
   return out;
 }

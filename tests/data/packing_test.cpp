@@ -99,7 +99,7 @@ TEST_P(Cutting, EachRowOnceWithinTheBudget) {
     const auto rows = plan_step({.num_rows = 200, .batch_size = 64, .seed = seed}, 0, 1);
     const auto micro = cut_into_micro_batches(dataset, rows, options);
     EXPECT_EQ(micro, cut_into_micro_batches(dataset, rows, options));
-    EXPECT_GE(static_cast<int64_t>(micro.size()), std::min<int64_t>(world, 64));
+    EXPECT_TRUE(micro.size() % static_cast<size_t>(world) == 0 || micro.size() == rows.size()) << micro.size();
     std::multiset<int64_t> seen;
     for (const auto& batch : micro) {
       ASSERT_FALSE(batch.empty());
@@ -116,6 +116,23 @@ INSTANTIATE_TEST_SUITE_P(Budgets, Cutting,
                          ::testing::Combine(::testing::Values(SharedPrefix::Off, SharedPrefix::On),
                                             ::testing::Values(1, 60, 90, 300, 1000, 1 << 20),
                                             ::testing::Values(1, 3, 64, 100)));
+
+/// A long instruction and a short one, three rows each, whose halves by tokens meet inside the first's rows.
+TEST(Cut, RanksTakeWholePrefixesWhereThatIsLess) {
+  std::vector<Encoded> rows;
+  for (int64_t i = 0; i < 6; ++i) {
+    Encoded row;
+    row.instruction_len = i < 3 ? 40 : 20;
+    row.target_begin = row.instruction_len + 1;
+    for (int64_t j = 0; j < row.instruction_len; ++j) row.ids.push_back(i < 3 ? 7 : 9);
+    row.ids.insert(row.ids.end(), {static_cast<int32_t>(100 + i), 3, 4, 5, 6});
+    rows.push_back(std::move(row));
+  }
+  const auto dataset = EncodedDataset::from_ids(std::move(rows), {});
+  ASSERT_EQ(dataset.num_prefixes(), 2);
+  const std::vector<std::vector<int64_t>> want = {{0, 1, 2}, {3, 4, 5}};
+  EXPECT_EQ(cut_into_micro_batches(dataset, all_rows(dataset), {.max_tokens = 4096, .world = 2}), want);
+}
 
 TEST(Cut, RowsOfOnePrefixStandTogether) {
   const auto dataset = random_dataset(300, 5, 9);

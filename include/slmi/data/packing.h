@@ -60,7 +60,7 @@ std::vector<int64_t> plan_step(const StepPlan& plan, int64_t epoch, int64_t step
 struct CutOptions {
   int64_t max_tokens = 4096;  // of a micro-batch, each shared prefix counted once
   SharedPrefix shared_prefix = SharedPrefix::On;
-  int64_t world = 1;  // ranks to feed: at least min(world, rows) micro-batches
+  int64_t world = 1;  // ranks to feed: a multiple of it in micro-batches, where there are rows enough
 };
 
 /// Cuts a step's rows into micro-batches: rows of one prefix stand together, in the order of their first; as few
