@@ -207,7 +207,8 @@ void run_bench_train(const BenchTrainConfig& config, Runtime& rt) {
   for (int64_t s = config.warmup_steps; s < timed; ++s)
     for (const int64_t row : data::plan_step(plan, 0, s)) real += rows.length(row);
   const ScratchRun run;
-  train::train(*llama, lora, rows, settings, run.path(), hooks);
+  const auto alone = comm::single_process();
+  train::train(*llama, lora, rows, settings, run.path(), hooks, *alone);
 
   const auto memory = eval::memory_use(load.device);  // before the probe below needs some
   const double step_s = metrics::quantile(seconds, 0.5), steps = static_cast<double>(config.steps);

@@ -7,6 +7,7 @@
 #include <new>
 
 #include "commands.h"
+#include "ranks.h"
 #include "runtime.h"
 #include "slmi/base/error.h"
 #include "slmi/base/log.h"
@@ -65,7 +66,7 @@ int main(int argc, char** argv) {
     return run(argc, argv);
   } catch (const slmi::Error& e) {
     std::cout << std::flush;
-    std::cerr << "slmi: " << e.what() << "\n";
+    std::cerr << fmt::format("slmi: {}{}\n", slmi::cli::rank_prefix(), e.what());
     return slmi::exit_code(e.kind());
   } catch (const c10::OutOfMemoryError& e) {
     std::cerr << "slmi: " << slmi::cli::out_of_memory_text(e) << "; use less at once, or a smaller model\n";

@@ -7,11 +7,12 @@
 #include <iostream>
 
 #include "commands.h"
+#include "ranks.h"
 #include "slmi/base/atomic_file.h"
 #include "slmi/base/error.h"
 #include "slmi/base/mapped_file.h"
 #include "slmi/base/progress.h"
-#include "slmi/base/sha256.h"
+#include "slmi/base/version.h"
 #include "slmi/ceilings/probe.h"
 #include "slmi/config/command_line.h"
 #include "slmi/data/row_reader.h"
@@ -93,7 +94,7 @@ void refuse_old_run(const TrainConfig& config) {
        config.out);
 }
 
-void print_start(const Inputs& in, const TrainConfig& config, Runtime& rt) {
+void print_start(const Inputs& in, const TrainConfig& config, const comm::Communicator& ranks, Runtime& rt) {
   rt.err << config::values_table(config);
   rt.err << "base      " << config.base << " (" << in.files.checkpoint->formats_text() << ")\n"
          << "prompts   " << in.files.prompts->describe().summary() << "\n"
@@ -102,7 +103,8 @@ void print_start(const Inputs& in, const TrainConfig& config, Runtime& rt) {
          << " shared instructions\n"
          << "answers   " << (in.form ? in.form->describe() : "of no common form") << "\n"
          << "compute   " << ops::name(in.options.load.policy.compute) << " on " << in.options.load.device.str() << ", "
-         << at::get_num_threads() << " threads, "
+         << at::get_num_threads() << " threads"
+         << (ranks.size() > 1 ? fmt::format(" on each of {} ranks, ", ranks.size()) : ", ")
          << fmt::format("{:.0f}", ceilings::matrix_rate_gflops(in.options.load.policy.compute, in.options.load.device))
          << " GFLOP/s in libtorch's products\n";
 }
@@ -135,15 +137,32 @@ model::Lora make_lora(const Inputs& in, const TrainConfig& config) {
        what.substr(0, name_end));
 }
 
-void train_rows(const TrainConfig& config, Runtime& rt) {
+/// Before anything is trained or written.
+void require_same_run(const Inputs& in, const TrainConfig& config, comm::Communicator& ranks) {
+  if (ranks.size() == 1) return;
+  std::vector<comm::Agreement> mine = {{"version", version_string()},
+                                       {"base", digest(*in.files.checkpoint)},
+                                       {"training rows", digest(in.encoded)},
+                                       {"validation rows", digest(in.val_encoded)}};
+  add_flags(mine, config::resolved_json(config));
+  comm::require_agreement(ranks, mine);
+}
+
+void train_rows(const TrainConfig& config, Runtime& process) {
+  const auto ranks = join_ranks(choose_device(config.device), config.comm_timeout);
+  RankRuntime printing(process, *ranks);
+  Runtime& rt = printing.get();
   Inputs in = read_inputs(config);
   if (config.show_batch > 0) return show_batch(in.encoded, in.rows, *in.files.prompts, config.show_batch, rt.out);
   if (config.dry_run) return dry_run(in.encoded, *in.files.checkpoint, in.options.load, config, rt.out);
   refuse_old_run(config);
-  print_start(in, config, rt);
+  require_same_run(in, config, *ranks);
+  print_start(in, config, *ranks, rt);
   const fs::path run = config.out;
-  slmi::create_directories(run);
-  if (config.resume.empty()) write_config(run, config);
+  if (ranks->first()) {
+    slmi::create_directories(run);
+    if (config.resume.empty()) write_config(run, config);
+  }
 
   in.options.load.resident_weights = model::ResidentWeights::AtAttach;
   auto llama = model::Llama::load(*in.files.checkpoint, in.options.load);
@@ -162,12 +181,13 @@ void train_rows(const TrainConfig& config, Runtime& rt) {
   };
   std::optional<train::Validator> validator;
   if (in.val_encoded.size() > 0) {
-    validator.emplace(llama, in.val_rows, in.val_encoded, in.files.prompts, model::stop_ids(in.files), config);
+    validator.emplace(llama, in.val_rows, in.val_encoded, in.files.prompts, model::stop_ids(in.files), config, *ranks);
     hooks.validate = [&](int64_t step) { return (*validator)(step); };
   }
   std::optional<Progress> progress;
   double smooth = 0.0;
   hooks.on_step = [&](const train::StepRecord& r, int64_t total) {
+    if (!ranks->first()) return;
     if (!progress) progress.emplace("train", "steps", total);
     smooth = smooth == 0.0 ? r.loss : 0.95 * smooth + 0.05 * r.loss;
     progress->update(r.step, fmt::format("loss {:.4f}  lr {:.2e}  {:.0f} tok/s", smooth, r.learning_rate,
@@ -177,7 +197,7 @@ void train_rows(const TrainConfig& config, Runtime& rt) {
     rt.err << fmt::format("\nstep {}: validation loss {:.4f}, exact match {:.1f} % of {}{}\n", v.step, v.loss,
                           100.0 * v.exact_match, v.rows, best ? " (best)" : "");
   };
-  const train::TrainResult result = train::train(*llama, lora, in.encoded, config, run, hooks);
+  const train::TrainResult result = train::train(*llama, lora, in.encoded, config, run, hooks, *ranks);
   if (progress) progress->finish();
   rt.out << fmt::format("trained {} steps in {} ({:.1f} rows/s, {:.0f} tokens/s), final loss {:.4f}", result.steps,
                         format_duration(result.seconds),

@@ -93,6 +93,14 @@ std::optional<CheckpointName> parse_name(std::string_view name) {
 
 }  // namespace
 
+std::string to_text(const RunState& state) {
+  return to_json(state).dump();
+}
+
+RunState to_run_state(const std::string& text, const std::string& source) {
+  return from_json(Json::parse(text), source);
+}
+
 std::vector<fs::path> list_checkpoints(const fs::path& run) {
   std::vector<std::pair<CheckpointName, fs::path>> found;
   std::error_code error;

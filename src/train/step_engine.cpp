@@ -3,6 +3,8 @@
 
 #include <ATen/ATen.h>
 
+#include <csignal>
+
 #include "slmi/train/pass.h"
 
 namespace slmi::train {
@@ -10,17 +12,18 @@ namespace {
 
 constexpr int64_t kMostGraphs = 64;  // each holds a description of its launches, some megabytes
 
-enum Sum { Loss, GradientNorm, kSums };
+enum Sum { Loss, Interrupted, Terminated, kOverRanks, GradientNorm = kOverRanks, kSums };
 
 }  // namespace
 
 StepEngine::StepEngine(model::Llama& llama, model::Lora& lora, const TrainConfig& config,
-                       const ops::AdamWOptions& adamw, const ops::Moments& moments)
+                       const ops::AdamWOptions& adamw, const ops::Moments& moments, comm::Communicator& ranks)
     : llama_(llama),
       lora_(lora),
       config_(config),
       adamw_(adamw),
       moments_(moments),
+      ranks_(ranks),
       numbers_(llama.device()),
       sums_(at::zeros({kSums}, at::TensorOptions().dtype(at::kDouble).device(llama.device()))) {
   dropout_.probability = config.lora.dropout;
@@ -49,13 +52,15 @@ PreparedStep::MicroBatch StepEngine::prepare(data::PackedBatch rows) const {
   return out;
 }
 
-void StepEngine::run(const PreparedStep& step, double learning_rate) {
+void StepEngine::run(const PreparedStep& step, double learning_rate, int signal) {
   dropout_.step = step.step;
   if (dropout_.step_on_device.defined()) dropout_.step_on_device.fill_(step.step);
   const auto skipped = loss_scale_ ? static_cast<int64_t>(loss_scale_->skipped_steps) : 0;  // AdamW never saw these
   numbers_.set(learning_rate, step.step + 1 - skipped, step.targets, config_.max_grad_norm, adamw_);
   sums_.zero_();
+  if (signal != 0) sums_[signal == SIGTERM ? Terminated : Interrupted].fill_(1.0);
   for (const auto& micro : step.micro_batches) pass(micro);
+  if (ranks_.size() > 1) add_up_ranks();
   if (records_ && updates_++ == 1) update_graph_ = std::make_unique<ops::Graph>(*pool_, [&] { update(); });
   update_graph_ ? update_graph_->replay() : update();
 }
@@ -77,6 +82,12 @@ void StepEngine::compute(const model::DeviceBatch& batch) {
   sums_[Loss].add_(forward_backward(llama_, batch, config_.activations, &dropout_, numbers_.loss_factor()));
 }
 
+void StepEngine::add_up_ranks() {
+  ranks_.all_reduce_start(lora_.gradients());
+  ranks_.all_reduce_start(sums_.narrow(0, 0, kOverRanks));
+  ranks_.wait();
+}
+
 void StepEngine::update() {
   ops::measure_gradient(lora_.gradients(), numbers_);
   sums_[GradientNorm].copy_(numbers_.values[ops::StepNumbers::GradientNorm]);
@@ -87,6 +98,8 @@ void StepEngine::update() {
 StepEngine::Sums StepEngine::sums() {
   const at::Tensor host = sums_.cpu();
   Sums out = {host[Loss].item<double>(), host[GradientNorm].item<double>()};
+  if (host[Interrupted].item<double>() > 0.0) out.signal = SIGINT;
+  if (host[Terminated].item<double>() > 0.0) out.signal = SIGTERM;
   if (!loss_scale_) return out;
   out.loss_scale = loss_scale_->scale;
   loss_scale_ = numbers_.get_loss_scale();

@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "slmi/comm/communicator.h"
 #include "slmi/data/padding.h"
 #include "slmi/model/batch.h"
 #include "slmi/model/llama.h"
@@ -24,27 +25,29 @@ struct PreparedStep {
     data::BatchSize size;  // that it was padded to; left empty where nothing is padded
   };
   int64_t step = -1;                          // from 0
-  int64_t rows = 0, tokens = 0, targets = 0;  // without padding
-  std::vector<MicroBatch> micro_batches;
+  int64_t rows = 0, tokens = 0, targets = 0;  // of all ranks, without padding
+  std::vector<MicroBatch> micro_batches;      // of this one
 };
 
 class StepEngine {
  public:
   struct Sums {
-    double loss;  // of all targets
+    double loss;  // of all targets, on all ranks
     double gradient_norm;
+    int signal = 0;           // SIGTERM or SIGINT that any rank had when the step began, or 0
     double loss_scale = 0.0;  // that the step had; 0: none
     bool skipped = false;     // the gradient overflowed: nothing was updated
   };
 
   /// `lora` is attached to `llama` and trains.
   StepEngine(model::Llama& llama, model::Lora& lora, const TrainConfig& config, const ops::AdamWOptions& adamw,
-             const ops::Moments& moments);
+             const ops::Moments& moments, comm::Communicator& ranks);
 
   /// Pads a micro-batch where the device wants it; needs nothing of the device, which may be busy meanwhile.
   PreparedStep::MicroBatch prepare(data::PackedBatch rows) const;
-  /// Puts forward and backward of all micro-batches, and the update, on the device. `learning_rate` is the step's.
-  void run(const PreparedStep& step, double learning_rate);
+  /// Puts forward and backward of all micro-batches, the sums over all ranks, and the update, on the device.
+  /// `learning_rate` is the step's; `signal` one that came to this rank, or 0, for all ranks to know of.
+  void run(const PreparedStep& step, double learning_rate, int signal);
   /// Waits for the step and gives its sums; the next one may be run only after that.
   Sums sums();
   /// Of the next step; there is one where the model computes in f16. Set, the engine goes on from there.
@@ -62,6 +65,7 @@ class StepEngine {
 
   void pass(const PreparedStep::MicroBatch& micro);
   void compute(const model::DeviceBatch& batch);
+  void add_up_ranks();
   void update();
 
   model::Llama& llama_;
@@ -69,10 +73,11 @@ class StepEngine {
   const TrainConfig& config_;
   const ops::AdamWOptions& adamw_;
   const ops::Moments& moments_;
+  comm::Communicator& ranks_;
   ops::StepNumbers numbers_;
   std::optional<ops::LossScale> loss_scale_;  // as it is on the device when a step is done
   ops::DropoutContext dropout_;
-  at::Tensor sums_;  // f64 [2]: loss, gradient norm
+  at::Tensor sums_;  // f64 [4]: loss, ranks with SIGINT, with SIGTERM; gradient norm
   bool records_ = false;
   int64_t graphs_ = 0, updates_ = 0;
   ops::RopeTable rope_;  // what recorded passes read

@@ -80,16 +80,17 @@ Json metrics_of(const StepRecord& r) {
 class Run {
  public:
   Run(model::Llama& llama, model::Lora& lora, const data::EncodedDataset& rows, const TrainConfig& config,
-      const fs::path& run, const Hooks& hooks)
+      const fs::path& run, const Hooks& hooks, comm::Communicator& ranks)
       : llama_(llama),
         lora_(lora),
         rows_(rows),
         config_(config),
         run_(run),
         hooks_(hooks),
+        ranks_(ranks),
         moments_(lora.values(), config.optimizer),
         adamw_{.beta2 = config.adam_beta2, .weight_decay = config.weight_decay},
-        engine_(llama, lora, config, adamw_, moments_),
+        engine_(llama, lora, config, adamw_, moments_, ranks),
         plan_(data::make_plan(rows, config.batch_size, static_cast<uint64_t>(config.seed), config.rows_together)),
         total_(total_steps(config, rows.size())) {}
 
@@ -98,9 +99,12 @@ class Run {
  private:
   PreparedStep prepare(int64_t step) const;
   StepRecord optimizer_step(int64_t step);
-  void validate(int64_t step, LineFile& metrics);
+  /// On rank 0 from its checkpoint, if there is one; on the others from rank 0.
+  void load();
+  void write_step(const StepRecord& r);
+  void validate(int64_t step);
   void save_best();
-  void checkpoint(const LineFile& metrics);
+  void checkpoint();
   bool ends_epoch(int64_t step) const { return (step % data::steps_per_epoch(plan_)) == 0 || step == total_; }
 
   model::Llama& llama_;
@@ -109,6 +113,9 @@ class Run {
   const TrainConfig& config_;
   fs::path run_;
   const Hooks& hooks_;
+  comm::Communicator& ranks_;
+  std::optional<LineFile> metrics_;  // of rank 0
+  std::ofstream timing_;
   ops::Moments moments_;
   ops::AdamWOptions adamw_;
   StepEngine engine_;
@@ -116,6 +123,7 @@ class Run {
   data::StepPlan plan_;
   int64_t total_;
   RunState state_;
+  int signal_ = 0;  // that any rank had when the last step began, or this one has now if it is alone
   TrainResult result_;
   double tail_loss_ = 0.0;
   int64_t tail_steps_ = 0;
@@ -129,11 +137,10 @@ PreparedStep Run::prepare(int64_t step) const {
   out.step = step;
   out.rows = static_cast<int64_t>(rows.size());
   out.targets = data::count_targets(rows_, rows);
-  for (const auto& micro : data::cut_into_micro_batches(rows_, rows, {config_.micro_tokens, sharing, 1})) {
-    data::PackedBatch packed = data::pack(rows_, micro, sharing);
-    out.tokens += packed.num_tokens();
-    out.micro_batches.push_back(engine_.prepare(std::move(packed)));
-  }
+  const auto all = data::cut_into_micro_batches(rows_, rows, {config_.micro_tokens, sharing, ranks_.size()});
+  for (const auto& micro : all) out.tokens += data::count_tokens(rows_, micro, sharing);
+  for (const int64_t i : data::deal_to_rank(static_cast<int64_t>(all.size()), ranks_.rank(), ranks_.size()))
+    out.micro_batches.push_back(engine_.prepare(data::pack(rows_, all[static_cast<size_t>(i)], sharing)));
   return out;
 }
 
@@ -149,13 +156,15 @@ StepRecord Run::optimizer_step(int64_t step) {
   record.targets = prepared_.targets;
   record.micro_batches = static_cast<int64_t>(prepared_.micro_batches.size());
   record.learning_rate = learning_rate(config_, step, total_);
-  engine_.run(prepared_, record.learning_rate);
+  const auto own_signal = [this] { return hooks_.signal != nullptr ? hooks_.signal->load() : 0; };
+  engine_.run(prepared_, record.learning_rate, own_signal());
   if (step + 1 < total_) prepared_ = prepare(step + 1);
   const auto sums = engine_.sums();
   record.loss = sums.loss / static_cast<double>(record.targets);
   record.gradient_norm = sums.gradient_norm;
   record.loss_scale = sums.loss_scale;
   record.skipped = sums.skipped;
+  signal_ = ranks_.size() > 1 ? sums.signal : own_signal();
   // A gradient of the loss itself, not scaled up, leaves f16's range in a run that went astray.
   const bool may_skip = record.skipped && record.loss_scale > 1.0;
   require(std::isfinite(record.loss) && (std::isfinite(record.gradient_norm) || may_skip), ErrorKind::Numeric,
@@ -167,10 +176,10 @@ StepRecord Run::optimizer_step(int64_t step) {
 }
 
 void Run::save_best() {
-  hooks_.save_adapter(run_ / "adapter");
+  if (ranks_.first()) hooks_.save_adapter(run_ / "adapter");
 }
 
-void Run::validate(int64_t step, LineFile& metrics) {
+void Run::validate(int64_t step) {
   const double start = now_s();
   const Validation v = hooks_.validate(step);
   result_.validation_seconds += now_s() - start;
@@ -183,30 +192,52 @@ void Run::validate(int64_t step, LineFile& metrics) {
     state_.best_step = step;
     save_best();
   }
-  metrics.append(
-      {{"step", step}, {"val_loss", v.loss}, {"val_exact_match", v.exact_match}, {"val_rows", v.rows}, {"best", best}});
+  if (metrics_)
+    metrics_->append({{"step", step},
+                      {"val_loss", v.loss},
+                      {"val_exact_match", v.exact_match},
+                      {"val_rows", v.rows},
+                      {"best", best}});
   if (hooks_.on_validation) hooks_.on_validation(v, best);
 }
 
-void Run::checkpoint(const LineFile& metrics) {
-  state_.metrics_bytes = metrics.bytes();
+void Run::checkpoint() {
+  if (!ranks_.first()) return;
+  state_.metrics_bytes = metrics_->bytes();
   state_.loss_scale = engine_.loss_scale();
   save_checkpoint(run_, state_, lora_.values(), moments_, config_.keep_checkpoints);
 }
 
-TrainResult Run::execute() {
-  slmi::create_directories(run_);
-  if (const auto found = load_checkpoint(run_, lora_.values(), moments_)) state_ = *found;
+void Run::load() {
+  if (ranks_.first()) {
+    slmi::create_directories(run_);
+    if (const auto found = load_checkpoint(run_, lora_.values(), moments_)) state_ = *found;
+    metrics_.emplace(run_ / "metrics.jsonl", state_.metrics_bytes);
+    timing_.open(run_ / "timing.jsonl", std::ios::app);
+  }
+  if (ranks_.size() > 1) {
+    state_ = to_run_state(ranks_.all_gather(to_text(state_)).front(), "rank 0");
+    ranks_.broadcast(lora_.values());
+    for (const auto& plane : {moments_.m, moments_.v, moments_.m_absmax, moments_.v_absmax})
+      if (plane.defined()) ranks_.broadcast(plane);
+  }
   if (state_.loss_scale) engine_.set_loss_scale(*state_.loss_scale);
   llama_.refresh_adapters();
   result_.resumed_from = state_.step;
-  LineFile metrics(run_ / "metrics.jsonl", state_.metrics_bytes);
-  std::ofstream timing(run_ / "timing.jsonl", std::ios::app);
+}
+
+void Run::write_step(const StepRecord& r) {
+  if (!metrics_) return;
+  metrics_->append(metrics_of(r));
+  timing_ << Json({{"step", r.step}, {"seconds", r.seconds}, {"micro_batches", r.micro_batches}}).dump() << "\n";
+}
+
+TrainResult Run::execute() {
+  load();
   while (!state_.finished && state_.step < total_) {
     const StepRecord r = optimizer_step(state_.step);
     state_.step = r.step;
-    metrics.append(metrics_of(r));
-    timing << Json({{"step", r.step}, {"seconds", r.seconds}, {"micro_batches", r.micro_batches}}).dump() << "\n";
+    write_step(r);
     result_.rows += r.rows;
     result_.tokens += r.tokens;
     result_.targets += r.targets;
@@ -218,14 +249,14 @@ TrainResult Run::execute() {
     if (hooks_.on_step) hooks_.on_step(r, total_);
     const bool validates =
         config_.eval_every > 0 ? r.step % config_.eval_every == 0 || r.step == total_ : ends_epoch(r.step);
-    if (hooks_.validate && validates) validate(r.step, metrics);
+    if (hooks_.validate && validates) validate(r.step);
     state_.finished = r.step == total_ || (config_.patience > 0 && state_.validations_since_best >= config_.patience);
     if (state_.finished && !hooks_.validate) save_best();
-    const int signal = hooks_.signal != nullptr ? hooks_.signal->load() : 0;
     const bool due = config_.checkpoint_every > 0 && r.step % config_.checkpoint_every == 0;
-    if (due || state_.finished || signal != 0) checkpoint(metrics);
-    if (signal != 0 && !state_.finished)
-      fail(signal == SIGTERM ? ErrorKind::Terminated : ErrorKind::Interrupted,
+    if (due || state_.finished || signal_ != 0) checkpoint();
+    if (state_.finished || signal_ != 0) ranks_.barrier();  // the others wait for what rank 0 writes
+    if (signal_ != 0 && !state_.finished)
+      fail(signal_ == SIGTERM ? ErrorKind::Terminated : ErrorKind::Interrupted,
            "stopped after step {} of {}; a checkpoint is written: go on with slmi train --resume {}", r.step, total_,
            run_.string());
   }
@@ -249,10 +280,10 @@ int64_t total_steps(const TrainConfig& config, int64_t num_rows) {
 }
 
 TrainResult train(model::Llama& llama, model::Lora& lora, const data::EncodedDataset& rows, const TrainConfig& config,
-                  const fs::path& run, const Hooks& hooks) {
+                  const fs::path& run, const Hooks& hooks, comm::Communicator& ranks) {
   std::optional<ops::Deterministic> deterministic;
   if (config.deterministic) deterministic.emplace(llama.device());
-  return Run(llama, lora, rows, config, run, hooks).execute();
+  return Run(llama, lora, rows, config, run, hooks, ranks).execute();
 }
 
 }  // namespace slmi::train

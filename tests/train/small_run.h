@@ -101,7 +101,10 @@ struct Process {
     hooks.save_adapter = [this](const fs::path& directory) { lora.save(directory, "tiny-tied"); };
     hooks.on_step = [this](const StepRecord& r, int64_t) { records.push_back(r); };
   }
-  TrainResult train_into(const fs::path& run) { return train(*llama, lora, rows, config, run, hooks); }
+  TrainResult train_into(const fs::path& run) {
+    const auto alone = comm::single_process();
+    return train(*llama, lora, rows, config, run, hooks, *alone);
+  }
 };
 
 inline std::string bytes_of(const fs::path& path) {

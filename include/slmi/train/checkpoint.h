@@ -34,6 +34,10 @@ void save_checkpoint(const std::filesystem::path& run, const RunState& state, co
 std::optional<RunState> load_checkpoint(const std::filesystem::path& run, const at::Tensor& values,
                                         const ops::Moments& moments);
 
+/// A state as a line of text, and back. @throws Error{Input} naming `source` if something is missing.
+std::string to_text(const RunState& state);
+RunState to_run_state(const std::string& text, const std::string& source);
+
 /// Checkpoint directories of a run by step, oldest first.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& run);
 

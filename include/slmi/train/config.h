@@ -77,6 +77,7 @@ struct TrainConfig {
   bool cuda_graphs = true;
   bool deterministic = false;
   int64_t threads = 0;
+  double comm_timeout = 60.0;
   int64_t show_batch = 0;
   bool dry_run = false;
 
@@ -159,6 +160,8 @@ void TrainConfig::fields(V&& field) {
   field("deterministic", &T::deterministic,
         "On a GPU, the same bytes from run to run, as on a CPU always; long rows take more time and memory");
   field("threads", &T::threads, AtLeast{0}, "CPU threads (0: all)");
+  field("comm_timeout", &T::comm_timeout, Above{0}, Metavar{"SECONDS"},
+        "With several ranks, how long one may stay away before the others stop");
   field("eval_every", &T::eval_every, Group{"Validation and checkpoints"}, AtLeast{0},
         "Validate every N steps (0: after each epoch)");
   field("val_rows", &T::val_rows, AtLeast{0}, "Validation rows to use (0: all)");

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "slmi/comm/communicator.h"
 #include "slmi/data/encoded_dataset.h"
 #include "slmi/model/llama.h"
 #include "slmi/train/checkpoint.h"
@@ -57,11 +58,15 @@ struct TrainResult {
 
 /// Trains `lora` (attached to `llama`, training enabled) on the rows; writes `run`/metrics.jsonl, timing.jsonl,
 /// checkpoints/ and adapter/. If `run` holds a checkpoint it goes on from there.
+/// With several ranks each computes some of a step's micro-batches; what is reported and written is that of all, by
+/// rank 0, which alone reads and writes `run`. hooks.validate is called on all ranks. A signal on any rank stops all
+/// after the same step.
 /// @throws Error{Numeric} on a loss that is not finite, or a gradient that is not, in f16 only where no scale helps
-/// (the last checkpoint stays), Error{Interrupted|Terminated} after writing a checkpoint, Error{Output}; c10::Error
+/// (the last checkpoint stays), Error{Interrupted|Terminated} after writing a checkpoint, Error{Output}, Error{Peer} of
+/// a rank that is lost; c10::Error
 /// where config.deterministic asks for an operation that ops::Deterministic cannot have.
 TrainResult train(model::Llama& llama, model::Lora& lora, const data::EncodedDataset& rows, const TrainConfig& config,
-                  const std::filesystem::path& run, const Hooks& hooks);
+                  const std::filesystem::path& run, const Hooks& hooks, comm::Communicator& ranks);
 
 /// Optimizer steps that a configuration gives for this many rows.
 int64_t total_steps(const TrainConfig& config, int64_t num_rows);

@@ -1,0 +1,61 @@
+// What trainer and evaluator see of the other processes of a job.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "slmi/comm/launch.h"
+
+namespace slmi::comm {
+
+/// Ranks of one job. All take part in every call, in the same order; results are the same bits on all of them.
+/// @throws Error{Peer} from every call that waits, naming the ranks that are missing: a process of this machine that
+/// ended is seen at once, another rank that does not answer after the time-out.
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  int64_t rank() const { return rank_; }
+  int64_t size() const { return size_; }
+  bool first() const { return rank_ == 0; }
+
+  /// Starts adding up `range` of all ranks, in place: f32 or f64, contiguous, not to be touched before wait().
+  virtual void all_reduce_start(const at::Tensor& range) = 0;
+  /// Until all that was started is done.
+  virtual void wait() = 0;
+  /// Rank 0's bytes, to all: contiguous, of the same size everywhere.
+  virtual void broadcast(const at::Tensor& tensor) = 0;
+  /// Everyone's text, by rank.
+  virtual std::vector<std::string> all_gather(const std::string& mine) = 0;
+  /// Until all have come here.
+  virtual void barrier() = 0;
+
+ protected:
+  Communicator(int64_t rank, int64_t size) : rank_(rank), size_(size) {}
+
+ private:
+  int64_t rank_, size_;
+};
+
+/// One process: nothing is sent.
+std::unique_ptr<Communicator> single_process();
+
+/// Joins the job on CPUs, through MPI. @param timeout how long a rank may stay away.
+/// @throws Error{Usage} if this program was built without MPI, or MPI sees other ranks than the environment says;
+/// Error{Peer} if ranks do not come.
+std::unique_ptr<Communicator> connect_cpus(const Launch& launch, std::chrono::milliseconds timeout);
+
+/// One thing in which ranks must agree.
+struct Agreement {
+  std::string key, value;
+};
+
+/// @throws Error{Usage} naming the ranks and the key in which they differ from rank 0, on all ranks alike.
+void require_agreement(Communicator& ranks, const std::vector<Agreement>& mine);
+
+}  // namespace slmi::comm

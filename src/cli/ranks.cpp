@@ -1,0 +1,60 @@
+// Ranks of a job; see the header.
+#include "ranks.h"
+
+#include <cmath>
+#include <set>
+
+#include "slmi/base/error.h"
+#include "slmi/base/sha256.h"
+
+namespace slmi::cli {
+
+std::unique_ptr<comm::Communicator> join_ranks(at::Device device, double timeout_s) {
+  const comm::Launch launch = comm::read_launch(comm::environment);
+  if (launch.alone()) return comm::single_process();
+  require(device.is_cpu() || launch.size == 1, ErrorKind::Usage,
+          "{} started {} ranks on {}: several ranks train on CPUs in this version; give --device cpu, or start one",
+          comm::name(launch.launcher), launch.size, device.str());
+  if (!device.is_cpu()) return comm::single_process();
+  return comm::connect_cpus(launch, std::chrono::milliseconds(std::llround(1e3 * timeout_s)));
+}
+
+std::string rank_prefix() {
+  try {
+    const comm::Launch launch = comm::read_launch(comm::environment);
+    return launch.alone() ? "" : fmt::format("rank {}: ", launch.rank);
+  } catch (const Error&) {
+    return "";
+  }
+}
+
+std::string digest(const formats::Checkpoint& base) {
+  Sha256 sha;
+  for (const auto& name : base.names()) {
+    const auto tensor = base.tensor(name);
+    sha.update(name);
+    for (const int64_t n : tensor.shape) sha.update_u64(static_cast<uint64_t>(n));
+    sha.update(tensor.bytes);
+  }
+  return sha.hex();
+}
+
+std::string digest(const data::EncodedDataset& rows) {
+  Sha256 sha;
+  for (int64_t i = 0; i < rows.size(); ++i) {
+    sha.update_u64(static_cast<uint64_t>(rows.length(i)));
+    sha.update_u64(static_cast<uint64_t>(rows.target_begin(i)));
+    sha.update_u64(static_cast<uint64_t>(rows.prefix_len(i)));
+    sha.update(std::as_bytes(rows.ids(i)));
+  }
+  return sha.hex();
+}
+
+void add_flags(std::vector<comm::Agreement>& to, const Json& resolved) {
+  static const std::set<std::string> own = {"threads", "base",         "data",     "val",   "out",
+                                            "resume",  "init_adapter", "template", "system"};
+  for (const auto& [key, value] : resolved.items())
+    if (!own.contains(key)) to.push_back({"configuration " + key, value.dump()});
+}
+
+}  // namespace slmi::cli
