@@ -1,10 +1,14 @@
 // Ranks of a job; see the header.
 #include "ranks.h"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <cmath>
 #include <set>
 
 #include "slmi/base/error.h"
+#include "slmi/base/parallel.h"
 #include "slmi/base/sha256.h"
 
 namespace slmi::cli {
@@ -17,6 +21,13 @@ std::unique_ptr<comm::Communicator> join_ranks(at::Device device, double timeout
           comm::name(launch.launcher), launch.size, device.str());
   if (!device.is_cpu()) return comm::single_process();
   return comm::connect_cpus(launch, std::chrono::milliseconds(std::llround(1e3 * timeout_s)));
+}
+
+int64_t threads_of_rank(int64_t wanted) {
+  const comm::Launch launch = comm::read_launch(comm::environment);
+  const int64_t all = ::sysconf(_SC_NPROCESSORS_ONLN);
+  if (wanted > 0 || launch.local_size <= 1 || available_processors() < all) return wanted;
+  return std::max<int64_t>(1, all / launch.local_size);
 }
 
 std::string rank_prefix() {

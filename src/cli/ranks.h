@@ -14,6 +14,10 @@ namespace slmi::cli {
 /// several ranks on a GPU, which this version does not have.
 std::unique_ptr<comm::Communicator> join_ranks(at::Device device, double timeout_s);
 
+/// Threads for choose_threads: `wanted`, or where that is 0 and a launcher let its ranks run on all of the machine's
+/// processors, this one's share of them.
+int64_t threads_of_rank(int64_t wanted);
+
 /// "rank 1: " where a launcher started this process, else "".
 std::string rank_prefix();
 

@@ -213,7 +213,7 @@ void train_rows(const TrainConfig& config, Runtime& process) {
 }
 
 void run_train(const TrainConfig& config, Runtime& rt) {
-  choose_threads(config.threads);
+  choose_threads(threads_of_rank(config.threads));
   try {
     train_rows(config, rt);
   } catch (const c10::OutOfMemoryError& error) {

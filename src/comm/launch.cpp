@@ -12,15 +12,16 @@ namespace {
 
 struct Variables {
   Launcher launcher;
-  const char *rank, *size, *local_rank;
+  const char *rank, *size, *local_rank, *local_size;
   const char* only_with;  // or null
 };
 
 constexpr std::array<Variables, 4> kVariables = {{
-    {Launcher::Torchrun, "RANK", "WORLD_SIZE", "LOCAL_RANK", nullptr},
-    {Launcher::Mpirun, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", nullptr},
-    {Launcher::Mpirun, "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", nullptr},
-    {Launcher::Srun, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_ID"},
+    {Launcher::Torchrun, "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", nullptr},
+    {Launcher::Mpirun, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
+     "OMPI_COMM_WORLD_LOCAL_SIZE", nullptr},
+    {Launcher::Mpirun, "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", nullptr},
+    {Launcher::Srun, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE", "SLURM_STEP_ID"},
 }};
 
 int64_t number(const Environment& get, const char* variable, const char* beside) {
@@ -43,6 +44,7 @@ std::optional<Launch> read(const Variables& v, const Environment& get) {
   out.rank = number(get, v.rank, v.size);
   out.size = number(get, v.size, v.rank);
   out.local_rank = get(v.local_rank) ? number(get, v.local_rank, v.rank) : out.rank;
+  if (get(v.local_size)) out.local_size = number(get, v.local_size, v.rank);
   require(out.rank < out.size, ErrorKind::Usage, "{}={} with {}={}: ranks count from 0 to {}", v.rank, out.rank, v.size,
           out.size, out.size - 1);
   return out;

@@ -105,6 +105,7 @@ class Run {
   void validate(int64_t step);
   void save_best();
   void checkpoint();
+  int own_signal() const { return hooks_.signal != nullptr ? hooks_.signal->load() : 0; }
   bool ends_epoch(int64_t step) const { return (step % data::steps_per_epoch(plan_)) == 0 || step == total_; }
 
   model::Llama& llama_;
@@ -156,7 +157,6 @@ StepRecord Run::optimizer_step(int64_t step) {
   record.targets = prepared_.targets;
   record.micro_batches = static_cast<int64_t>(prepared_.micro_batches.size());
   record.learning_rate = learning_rate(config_, step, total_);
-  const auto own_signal = [this] { return hooks_.signal != nullptr ? hooks_.signal->load() : 0; };
   engine_.run(prepared_, record.learning_rate, own_signal());
   if (step + 1 < total_) prepared_ = prepare(step + 1);
   const auto sums = engine_.sums();
@@ -164,7 +164,7 @@ StepRecord Run::optimizer_step(int64_t step) {
   record.gradient_norm = sums.gradient_norm;
   record.loss_scale = sums.loss_scale;
   record.skipped = sums.skipped;
-  signal_ = ranks_.size() > 1 ? sums.signal : own_signal();
+  signal_ = sums.signal;
   // A gradient of the loss itself, not scaled up, leaves f16's range in a run that went astray.
   const bool may_skip = record.skipped && record.loss_scale > 1.0;
   require(std::isfinite(record.loss) && (std::isfinite(record.gradient_norm) || may_skip), ErrorKind::Numeric,
@@ -252,6 +252,7 @@ TrainResult Run::execute() {
     if (hooks_.validate && validates) validate(r.step);
     state_.finished = r.step == total_ || (config_.patience > 0 && state_.validations_since_best >= config_.patience);
     if (state_.finished && !hooks_.validate) save_best();
+    if (ranks_.size() == 1) signal_ = own_signal();  // one that came during validation too
     const bool due = config_.checkpoint_every > 0 && r.step % config_.checkpoint_every == 0;
     if (due || state_.finished || signal_ != 0) checkpoint();
     if (state_.finished || signal_ != 0) ranks_.barrier();  // the others wait for what rank 0 writes

@@ -65,6 +65,15 @@ TEST(Launch, EachLauncherIsToldByItsVariables) {
   expect_rank(kSrun, Launcher::Srun, 5, 8, 1);
 }
 
+TEST(Launch, RanksOfOneMachineAreCountedWhereTheLauncherDoes) {
+  EXPECT_EQ(read(kOpenMpi).local_size, 0);
+  EXPECT_EQ(read(with(kOpenMpi, "OMPI_COMM_WORLD_LOCAL_SIZE", "4")).local_size, 4);
+  EXPECT_EQ(read(with(kTorchrun, "LOCAL_WORLD_SIZE", "2")).local_size, 2);
+  EXPECT_EQ(read(with(kSrun, "SLURM_NTASKS_PER_NODE", "3")).local_size, 3);
+  EXPECT_THAT(refusal(with(kTorchrun, "LOCAL_WORLD_SIZE", "two")),
+              ::testing::StartsWith("LOCAL_WORLD_SIZE=two: wanted"));
+}
+
 TEST(Launch, AShellInsideASlurmJobIsNoRank) {
   expect_rank({{"SLURM_JOB_ID", "7"}, {"SLURM_NTASKS", "8"}, {"SLURM_PROCID", "0"}}, Launcher::None, 0, 1, 0);
 }
