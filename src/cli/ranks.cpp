@@ -39,17 +39,6 @@ std::string rank_prefix() {
   }
 }
 
-std::string digest(const formats::Checkpoint& base) {
-  Sha256 sha;
-  for (const auto& name : base.names()) {
-    const auto tensor = base.tensor(name);
-    sha.update(name);
-    for (const int64_t n : tensor.shape) sha.update_u64(static_cast<uint64_t>(n));
-    sha.update(tensor.bytes);
-  }
-  return sha.hex();
-}
-
 std::string digest(const data::EncodedDataset& rows) {
   Sha256 sha;
   for (int64_t i = 0; i < rows.size(); ++i) {

@@ -34,8 +34,7 @@ class RankRuntime {
   Runtime& rt_;
 };
 
-/// SHA-256 of all weights as they are stored, and of all rows as the model sees them.
-std::string digest(const formats::Checkpoint& base);
+/// SHA-256 of all rows as the model sees them.
 std::string digest(const data::EncodedDataset& rows);
 
 /// One agreement for each flag, but for what a rank may have of its own: --threads, and the places of files, whose

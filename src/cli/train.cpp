@@ -141,7 +141,7 @@ model::Lora make_lora(const Inputs& in, const TrainConfig& config) {
 void require_same_run(const Inputs& in, const TrainConfig& config, comm::Communicator& ranks) {
   if (ranks.size() == 1) return;
   std::vector<comm::Agreement> mine = {{"version", version_string()},
-                                       {"base", digest(*in.files.checkpoint)},
+                                       {"base", in.files.checkpoint->content_digest()},
                                        {"training rows", digest(in.encoded)},
                                        {"validation rows", digest(in.val_encoded)}};
   add_flags(mine, config::resolved_json(config));

@@ -48,11 +48,12 @@ class Mpi final : public Communicator {
   }
 
   /// At a common end all come here. Where one does not, the others leave without it: MPI's own end would wait for it.
+  /// Its barrier is no neighbour of other calls: a rank that leaves early must not answer what the others wait for.
   ~Mpi() override {
     if (lost_) return;
     try {
       timeout_ = std::min(timeout_, kGoodbye);
-      barrier();
+      barrier_on(calls_);
       MPI_Finalize();
     } catch (const Error&) {
     }
@@ -103,13 +104,15 @@ class Mpi final : public Communicator {
     return out;
   }
 
-  void barrier() override {
+  void barrier() override { barrier_on(sums_); }
+
+ private:
+  void barrier_on(MPI_Comm comm) {
     std::vector<MPI_Request> requests(1);
-    MPI_Ibarrier(sums_, requests.data());
+    MPI_Ibarrier(comm, requests.data());
     wait_for(requests);
   }
 
- private:
   void wait_for(std::vector<MPI_Request>& requests) {
     const auto start = Clock::now();
     auto look = start + kLook;

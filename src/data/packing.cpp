@@ -73,17 +73,15 @@ MicroBatches cut_greedily(const EncodedDataset& dataset, std::span<const int64_t
   return out;
 }
 
-/// The smallest budget that needs no more micro-batches than `max_tokens` does, that number raised to a multiple of
-/// `world`, so that no rank has one more to compute: their sizes are then nearly equal.
-MicroBatches cut_evenly(const EncodedDataset& dataset, std::span<const int64_t> rows, const CutOptions& options) {
-  MicroBatches best = cut_greedily(dataset, rows, options.max_tokens, options.shared_prefix);
-  const auto world = static_cast<size_t>(options.world);
-  const size_t wanted = std::min(rows.size(), (best.size() + world - 1) / world * world);
-  int64_t low = 1, high = options.max_tokens;  // `high` is known to do
+/// The cut of the smallest budget that needs at most `most` micro-batches: their sizes are nearly equal. `max_tokens`
+/// is known to do.
+MicroBatches cut_evenly(const EncodedDataset& dataset, std::span<const int64_t> rows, MicroBatches best,
+                        const CutOptions& options, size_t most) {
+  int64_t low = 1, high = options.max_tokens;
   while (low < high) {
     const int64_t middle = low + (high - low) / 2;
     MicroBatches cut = cut_greedily(dataset, rows, middle, options.shared_prefix);
-    if (cut.size() <= wanted) {
+    if (cut.size() <= most) {
       best = std::move(cut);
       high = middle;
     } else {
@@ -227,9 +225,10 @@ MicroBatches cut_into_micro_batches(const EncodedDataset& dataset, std::span<con
           options.max_tokens, options.world);
   if (rows.empty()) return {};
   const auto ordered = grouped_by_prefix(dataset, rows);
-  MicroBatches out = cut_evenly(dataset, ordered, options);
-  const auto world = static_cast<size_t>(options.world);
+  MicroBatches out = cut_greedily(dataset, ordered, options.max_tokens, options.shared_prefix);
+  const auto world = static_cast<size_t>(options.world);  // a multiple: no rank has one more to compute
   const size_t wanted = std::min((out.size() + world - 1) / world * world, rows.size());
+  out = cut_evenly(dataset, ordered, std::move(out), options, wanted);
   while (out.size() < wanted) split_largest(dataset, options.shared_prefix, out);
   return out;
 }

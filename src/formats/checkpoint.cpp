@@ -297,6 +297,32 @@ std::string Checkpoint::fingerprint() const {
   return hash.hex();
 }
 
+std::string Checkpoint::content_digest() const {
+  Sha256 hash;
+  const auto add = [&](std::span<const std::byte> plane) {
+    hash.update_u64(plane.size());
+    hash.update(plane);
+  };
+  for (const auto& [name, entry] : entries_) {
+    add(std::as_bytes(std::span(name)));
+    add(std::as_bytes(std::span(quant::name(entry.format))));
+    add(std::as_bytes(std::span(entry.shape)));
+    if (entry.gptq) {
+      for (const auto plane : {entry.gptq->qweight, entry.gptq->qzeros, entry.gptq->scales, entry.gptq->g_idx})
+        add(plane);
+    } else if (entry.nf4) {
+      const quant::Nf4Matrix matrix = entry.nf4->matrix();
+      for (const auto plane : {std::as_bytes(std::span(matrix.codes)), std::as_bytes(std::span(matrix.absmax)),
+                               std::as_bytes(std::span(matrix.absmax_codes)), std::as_bytes(std::span(matrix.absmax2)),
+                               std::as_bytes(std::span(&matrix.offset, 1))})
+        add(plane);
+    } else {
+      add(entry.bytes);
+    }
+  }
+  return hash.hex();
+}
+
 std::string Checkpoint::formats_text() const {
   std::map<std::string_view, uint64_t> bytes;
   for (const auto& [name, entry] : entries_)

@@ -14,11 +14,16 @@
 namespace slmi::quant {
 
 using kernels::kNf4Block;
-using kernels::kNf4GridPoints;
-using kernels::kNf4LeastAbsmax;
 using kernels::kNf4NestedBlock;
 
 namespace {
+
+/// Smallest absmax that is divided by; below it a block counts as zero (bitsandbytes clamps there).
+constexpr float kNf4LeastAbsmax = 1e-38f;
+
+/// Points of the grid over [-1, 1] that scaled second-level values are rounded to before they take a code: point i is
+/// -1 + 2i / (points - 1), in f32. Of bitsandbytes' CPU code alone.
+constexpr int kNf4GridPoints = 65536;
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) {
   return a / b + (a % b != 0 ? 1 : 0);

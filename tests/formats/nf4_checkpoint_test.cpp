@@ -76,6 +76,29 @@ TEST_P(Nf4Directory, ReadsBackWhatWasWritten) {
   }
 }
 
+TEST_P(Nf4Directory, DigestKnowsEveryPlane) {
+  const TempDir dir;
+  const TinyNf4 model(GetParam());
+  model.write(dir.path());
+  const std::string digest = Checkpoint::open(dir.path())->content_digest();
+  EXPECT_EQ(Checkpoint::open(dir.path())->content_digest(), digest);
+  for (const char* suffix : {".weight", ".weight.absmax", ".weight.nested_absmax"}) {
+    auto tensors = model.tensors();
+    const auto plane = std::ranges::find(tensors, kLayer + std::string(suffix), &OutputTensor::name);
+    if (plane == tensors.end()) {
+      EXPECT_EQ(GetParam(), Nf4Scales::Plain) << suffix;
+      continue;
+    }
+    std::vector<std::byte> bytes =
+        plane->produce ? plane->produce() : std::vector(plane->bytes.begin(), plane->bytes.end());
+    bytes.front() ^= std::byte{1};
+    plane->bytes = {};
+    plane->produce = [bytes] { return bytes; };
+    write_safetensors(dir / "model.safetensors", tensors);
+    EXPECT_NE(Checkpoint::open(dir.path())->content_digest(), digest) << suffix;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Scales, Nf4Directory, testing::Values(Nf4Scales::Plain, Nf4Scales::Double));
 
 void expect_broken(const std::vector<std::string>& parts, const std::function<void(std::vector<OutputTensor>&)>& change,

@@ -60,6 +60,8 @@ class Checkpoint {
   /// SHA-256 over the f32 values of all norm weights in layer order (input norm, post-attention norm; then the final
   /// norm): equal for every form of one base, different for its sisters.
   std::string fingerprint() const;
+  /// SHA-256 over names, formats, shapes and all stored bytes: equal only for files that give the same weights.
+  std::string content_digest() const;
   /// The GGUF file, for its vocabulary; nullptr for a directory.
   const GgufFile* gguf() const;
   /// What the matrices are stored in, by bytes, largest first: "Q4_1, Q8_0, F32".

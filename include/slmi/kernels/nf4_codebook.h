@@ -40,13 +40,6 @@ inline constexpr std::array<float, 15> kNf4Borders = [] {
   return out;
 }();
 
-/// Smallest absmax that is divided by; below it a block counts as zero (bitsandbytes clamps there).
-inline constexpr float kNf4LeastAbsmax = 1e-38f;
-
-/// Points of the grid over [-1, 1] that scaled second-level values are rounded to before they take a code: point i is
-/// -1 + 2i / (points - 1), in f32.
-inline constexpr int kNf4GridPoints = 65536;
-
 /// An NF4 matrix as kernels see it: values in the order of the row-major flattened [n, k] weight.
 /// Value i: kNf4Code[code(i)] * absmax(i / 64), one f32 product.
 /// absmax(b): `absmax[b]` where that is given, else map[absmax_codes[b]] * absmax2[b / 256] + offset (two roundings).

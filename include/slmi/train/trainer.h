@@ -63,8 +63,8 @@ struct TrainResult {
 /// after the same step.
 /// @throws Error{Numeric} on a loss that is not finite, or a gradient that is not, in f16 only where no scale helps
 /// (the last checkpoint stays), Error{Interrupted|Terminated} after writing a checkpoint, Error{Output}, Error{Peer} of
-/// a rank that is lost; c10::Error
-/// where config.deterministic asks for an operation that ops::Deterministic cannot have.
+/// a rank that is lost; c10::Error where config.deterministic asks for an operation that ops::Deterministic cannot
+/// have.
 TrainResult train(model::Llama& llama, model::Lora& lora, const data::EncodedDataset& rows, const TrainConfig& config,
                   const std::filesystem::path& run, const Hooks& hooks, comm::Communicator& ranks);
 
