@@ -54,6 +54,7 @@ void Sha256::block(const uint8_t* p) {
 }
 
 void Sha256::update(std::span<const std::byte> bytes) {
+  if (bytes.empty()) return;  // its pointer may be null, which memcpy must not see
   const auto* p = reinterpret_cast<const uint8_t*>(bytes.data());
   size_t n = bytes.size();
   size_t used = length_ % 64;

@@ -32,6 +32,14 @@ TEST(Sha256, PiecesDoNotMatter) {
   }
 }
 
+TEST(Sha256, AnEmptyPieceInTheMiddleOfABlockChangesNothing) {
+  Sha256 hash;
+  hash.update("ab");
+  hash.update(std::span<const std::byte>());
+  hash.update("c");
+  EXPECT_EQ(hash.hex(), sha256_hex("abc"));
+}
+
 TEST(Sha256, IntegersAreLittleEndian) {
   Sha256 hash;
   hash.update_u64(0x0102030405060708ull);
