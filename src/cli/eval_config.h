@@ -28,6 +28,7 @@ struct EvalConfig {
   std::vector<int64_t> batch_sizes = {1, 8, 32};
   int64_t seed = 0;
   ModelFlags model;
+  double comm_timeout = 60.0;
 
   template <class V>
   static void fields(V&& field) {
@@ -66,6 +67,7 @@ struct EvalConfig {
     field("batch_sizes", &T::batch_sizes, AtLeast{1}, CommaSeparated{}, "Batch sizes for requests a second");
     field("seed", &T::seed, AtLeast{0}, "Seed of the bootstrap");
     field(Inline{}, &T::model, Group{"Model and machine"});
+    field("comm_timeout", &T::comm_timeout, Above{0}, Metavar{"SECONDS"}, train::kCommTimeoutHelp);
   }
 };
 

@@ -17,7 +17,7 @@ std::unique_ptr<comm::Communicator> join_ranks(at::Device device, double timeout
   const comm::Launch launch = comm::read_launch(comm::environment);
   if (launch.alone()) return comm::single_process();
   require(device.is_cpu() || launch.size == 1, ErrorKind::Usage,
-          "{} started {} ranks on {}: several ranks train on CPUs in this version; give --device cpu, or start one",
+          "{} started {} ranks on {}: several ranks work on CPUs in this version; give --device cpu, or start one",
           comm::name(launch.launcher), launch.size, device.str());
   if (!device.is_cpu()) return comm::single_process();
   return comm::connect_cpus(launch, std::chrono::milliseconds(std::llround(1e3 * timeout_s)));
@@ -51,8 +51,9 @@ std::string digest(const data::EncodedDataset& rows) {
 }
 
 void add_flags(std::vector<comm::Agreement>& to, const Json& resolved) {
-  static const std::set<std::string> own = {"threads", "base",         "data",     "val",   "out",
-                                            "resume",  "init_adapter", "template", "system"};
+  static const std::set<std::string> own = {"threads", "base",         "data",       "val",    "out",
+                                            "resume",  "init_adapter", "template",   "system", "tokenizer",
+                                            "model",   "predictions",  "train_data", "leaks"};
   for (const auto& [key, value] : resolved.items())
     if (!own.contains(key)) to.push_back({"configuration " + key, value.dump()});
 }

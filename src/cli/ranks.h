@@ -38,7 +38,7 @@ class RankRuntime {
 std::string digest(const data::EncodedDataset& rows);
 
 /// One agreement for each flag, but for what a rank may have of its own: --threads, and the places of files, whose
-/// contents count.
+/// contents count or which rank 0 alone reads.
 void add_flags(std::vector<comm::Agreement>& to, const Json& resolved);
 
 }  // namespace slmi::cli

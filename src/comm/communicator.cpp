@@ -46,7 +46,7 @@ void require_agreement(Communicator& ranks, const std::vector<Agreement>& mine) 
         differences += fmt::format("{}rank {} has {} {}, rank 0 has {}", differences.empty() ? "" : "; ", rank, key,
                                    other.value(key, "none"), value.get<std::string>());
   }
-  require(differences.empty(), ErrorKind::Usage, "the ranks of a job must run the same: {}; nothing was trained",
+  require(differences.empty(), ErrorKind::Usage, "the ranks of a job must run the same: {}; nothing was started",
           differences);
 }
 

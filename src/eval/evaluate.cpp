@@ -6,10 +6,12 @@
 #include <unordered_set>
 
 #include "baselines.h"
+#include "over_ranks.h"
 #include "score.h"
 #include "slmi/base/atomic_file.h"
 #include "slmi/base/error.h"
 #include "slmi/base/suggest.h"
+#include "slmi/comm/work.h"
 #include "slmi/eval/environment.h"
 #include "slmi/eval/predictions.h"
 #include "slmi/eval/worker.h"
@@ -54,10 +56,20 @@ std::unordered_set<std::string> leaked_ids(const EvaluateOptions& options) {
 
 class Evaluation {
  public:
-  explicit Evaluation(const EvaluateOptions& options)
-      : options_(options), models_(assign_names(options.models, options.predictions)) {}
+  Evaluation(const EvaluateOptions& options, comm::Communicator& ranks)
+      : options_(options), ranks_(ranks), models_(assign_names(options.models, options.predictions)) {}
 
   report::EvalReport run() {
+    report::EvalReport report;
+    comm::on_first(ranks_, options_.signal, [&](auto) { prepare(); });
+    measure_models();
+    comm::on_first(ranks_, options_.signal, [&](auto) { report = write(); });
+    return report;
+  }
+
+ private:
+  /// All that can fail before an hour of measuring, and the systems that need none.
+  void prepare() {
     require(!models_.empty() || !options_.predictions.empty(), ErrorKind::Usage,
             "nothing to evaluate: give --model [NAME=]MODEL or --predictions NAME=FILE");
     slmi::create_directories(options_.out);
@@ -66,16 +78,13 @@ class Evaluation {
     check_names();
     for (const auto& item : options_.predictions) add_predictions(item);
     add_baselines();
-    measure_models();
-    return write();
   }
 
- private:
   void note(const std::string& text) const {
     if (options_.note) options_.note(text);
   }
 
-  /// What can be said before an hour of measuring: that each path is a model.
+  /// That the path is a model.
   static void check_model(const NamedPath& model) {
     try {
       model::classify(model.path);
@@ -163,10 +172,13 @@ class Evaluation {
     for (const auto& model : models_) {
       note(fmt::format("model {} ({})", model.name, model.path.string()));
       const WorkerJob job{model.name, model.path, options_.rows, options_.open, options_.measure, options_.threads, {}};
+      ModelRun run = ranks_.size() == 1 ? run_in_process(job, options_.worker_command, options_.out, options_.signal)
+                                        : run_over_ranks(job, options_.worker_command, options_.signal, ranks_);
+      if (!ranks_.first()) continue;
       System system;
       system.name = model.name;
       system.description = model.path.string();
-      system.run = run_in_process(job, options_.worker_command, options_.out, options_.signal);
+      system.run = std::move(run);
       system.answers = with_too_long(std::move(system.run->answers), set_);
       system.notes = system.run->notes;
       match_rows(system, set_);
@@ -244,6 +256,7 @@ class Evaluation {
   }
 
   const EvaluateOptions& options_;
+  comm::Communicator& ranks_;
   std::vector<NamedPath> models_;
   data::RowSet set_;
   std::vector<System> systems_;
@@ -270,8 +283,8 @@ std::vector<NamedPath> assign_names(const std::vector<NamedPath>& models, const 
   return out;
 }
 
-report::EvalReport evaluate(const EvaluateOptions& options) {
-  return Evaluation(options).run();
+report::EvalReport evaluate(const EvaluateOptions& options, comm::Communicator& ranks) {
+  return Evaluation(options, ranks).run();
 }
 
 }  // namespace slmi::eval

@@ -88,7 +88,7 @@ class Measurement {
     note_memory();
     if (options_.latency_rows > 0) throughput();
     if (options_.loss) mean_loss();
-    answer_all();
+    if (options_.answers) answer_all();
     run_.facts.base_sha256 = weights_hash(*opened_.files.checkpoint);
     return std::move(run_);
   }
@@ -150,6 +150,7 @@ class Measurement {
     f.system_text = prompts.system_text;
     f.max_new_tokens = generate_.max_new_tokens;
     f.prefix_cache = options_.prefix_cache;
+    if (files.answer_form && options_.answer_form) f.answer_form = files.answer_form->describe();
     f.shared_prefixes = rows_.num_prefixes();
     f.threads = at::get_num_threads();
     f.simd = kernels::cpu::name(kernels::cpu::simd());
@@ -339,7 +340,7 @@ class Measurement {
     return options;
   }
 
-  /// All rows in batches of rows that share a prefix and are of like length; answers in the rows' order.
+  /// All rows of this share, in batches of rows that share a prefix and are of like length; answers in the rows' order.
   void answer_all() {
     std::vector<int64_t> order = fitting_;
     std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
@@ -349,31 +350,26 @@ class Measurement {
     const auto n = static_cast<int64_t>(order.size());
     std::vector<std::optional<RowAnswer>> answers(set_.rows.size());
     run_.speed.accuracy_batch = std::min(options_.batch_size, n);
-    run_.speed.accuracy_rows = n;
-    int64_t held = 0;  // answers with a token that is not the likeliest
     EnergyMeter energy(energy_options());
     energy.start();
     const double start = now_s();
-    for (int64_t begin = 0; begin < n; begin += options_.batch_size) {
+    const int64_t step = options_.shares * options_.batch_size;
+    for (int64_t begin = options_.share * options_.batch_size; begin < n; begin += step) {
       progress("answers", begin, n);
       const auto count = std::min(options_.batch_size, n - begin);
       const auto batch = std::span(order).subspan(static_cast<size_t>(begin), static_cast<size_t>(count));
       auto results = ask(batch, generate_.max_new_tokens);
       for (size_t j = 0; j < batch.size(); ++j) {
-        held += results[j].answer.held > 0 ? 1 : 0;
+        run_.held += results[j].answer.held > 0 ? 1 : 0;
         answers[static_cast<size_t>(rows_.source_row(batch[j]))] = RowAnswer{
             row(batch[j]).id, std::move(results[j].text), results[j].answer.log_probability, results[j].answer.stopped};
       }
+      run_.speed.accuracy_rows += count;
       energy.sample();
     }
     run_.speed.accuracy_s = now_s() - start;
     if (const auto used = energy.stop()) run_.speed.accuracy_energy_j = used->joules;
     run_.speed.energy_sources = energy.describe();
-    if (opened_.files.answer_form && options_.answer_form)
-      run_.notes.push_back(
-          fmt::format("answers are held to the form of the training answers, {}; {} of {} would have left it "
-                      "(--no-answer-form lets them)",
-                      opened_.files.answer_form->describe(), held, n));
     progress("answers", n, n);
     for (auto& answer : answers)
       if (answer) run_.answers.push_back(std::move(*answer));

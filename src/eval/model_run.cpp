@@ -55,6 +55,7 @@ void describe(V& v, ModelFacts& x) {
   v("system_text", x.system_text);
   v("max_new_tokens", x.max_new_tokens);
   v("prefix_cache", x.prefix_cache);
+  v("answer_form", x.answer_form);
   v("shared_prefixes", x.shared_prefixes);
   v("threads", x.threads);
   v("simd", x.simd);
@@ -66,6 +67,7 @@ void describe(V& v, ModelRun& x) {
   v("name", x.name);
   v("facts", x.facts);
   v("answers", x.answers);
+  v("held", x.held);
   v("too_long", x.too_long);
   v("loss", x.loss);
   v("speed", x.speed);

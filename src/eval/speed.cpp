@@ -48,6 +48,11 @@ void describe_model(const ModelRun& run, report::ModelReport& out) {
   out.rss_peak_bytes = run.rss_peak_bytes;
   out.vram_allocator_bytes = run.vram_allocator_bytes;
   out.vram_device_bytes = run.vram_device_bytes;
+  if (!f.answer_form.empty())
+    out.notes.push_back(
+        fmt::format("answers are held to the form of the training answers, {}; {} of {} would have left it "
+                    "(--no-answer-form lets them)",
+                    f.answer_form, run.held, run.speed.accuracy_rows));
   out.notes.push_back(
       fmt::format("base {}: fingerprint {:.12}; weights {}", f.base, f.base_fingerprint,
                   f.weights.empty() ? "as given: its files do not say where they come from" : f.weights));

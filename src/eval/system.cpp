@@ -22,14 +22,17 @@ void match_rows(System& system, const data::RowSet& set) {
 }
 
 std::vector<RowAnswer> with_too_long(std::vector<RowAnswer> answers, const data::RowSet& set) {
-  std::vector<RowAnswer> out;
-  size_t next = 0;
-  for (const auto& row : set.rows) {
-    const bool answered = next < answers.size() && answers[next].id == row.id;
-    out.push_back(answered ? std::move(answers[next]) : RowAnswer{row.id, "", std::nullopt, false});
-    if (answered) ++next;
+  std::unordered_map<std::string, RowAnswer> by_id;
+  for (auto& answer : answers) {
+    const std::string id = answer.id;
+    require(by_id.emplace(id, std::move(answer)).second, ErrorKind::Internal, "a model answered '{}' twice", id);
   }
-  require(next == answers.size(), ErrorKind::Internal, "a model answered rows that the data set does not have");
+  std::vector<RowAnswer> out;
+  for (const auto& row : set.rows) {
+    auto answered = by_id.extract(row.id);
+    out.push_back(answered ? std::move(answered.mapped()) : RowAnswer{row.id, "", std::nullopt, false});
+  }
+  require(by_id.empty(), ErrorKind::Internal, "a model answered rows that the data set does not have");
   return out;
 }
 

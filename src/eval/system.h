@@ -27,8 +27,8 @@ struct System {
 /// Gives every answer its row. @throws Error{Internal} for an id that no row has.
 void match_rows(System& system, const data::RowSet& set);
 
-/// Rows that do not fit the model count as answered with nothing, hence as wrong: `answers` with them in their places.
-/// @throws Error{Internal} for an answer that has no row, or not in the rows' order.
+/// `answers`, in any order, in that of the rows. Rows that do not fit the model have none: they count as answered with
+/// nothing, hence as wrong. @throws Error{Internal} for an answer that has no row, or a row that has two.
 std::vector<RowAnswer> with_too_long(std::vector<RowAnswer> answers, const data::RowSet& set);
 
 }  // namespace slmi::eval

@@ -84,6 +84,9 @@ void describe(V& v, MeasureOptions& x) {
   v("answer_form", x.answer_form);
   v("prefix_cache", x.prefix_cache);
   v("loss", x.loss);
+  v("answers", x.answers);
+  v("share", x.share);
+  v("shares", x.shares);
 }
 
 template <class V>
@@ -131,7 +134,8 @@ void run_worker(const fs::path& job_file, const MeasureHooks& hooks) {
   set_num_threads(static_cast<int>(job.threads));
   at::set_num_threads(static_cast<int>(job.threads));
   MeasureHooks named_hooks = hooks;
-  if (hooks.progress)
+  if (job.measure.share > 0) named_hooks.progress = nullptr;  // one line for all shares
+  if (named_hooks.progress)
     named_hooks.progress = [&](const std::string& stage, int64_t done, int64_t total) {
       hooks.progress(job.name + ": " + stage, done, total);
     };
@@ -180,17 +184,17 @@ pid_t start(const std::vector<std::string>& command) {
   ::_exit(kNoProgram);
 }
 
-/// Waits for the child; a signal that arrives here is passed on once. Returns waitpid's status.
+/// Waits for the child; a signal that arrives here is passed on, and another one after it. Returns waitpid's status.
 int wait_for(pid_t pid, const std::atomic<int>* signal) {
-  bool passed_on = false;
+  int passed_on = 0;
   while (true) {
     int status = 0;
     const pid_t done = ::waitpid(pid, &status, WNOHANG);
     if (done == pid) return status;
     require(done == 0 || errno == EINTR, ErrorKind::Internal, "waiting for a process: {}", std::strerror(errno));
-    if (signal && *signal != 0 && !passed_on) {
-      ::kill(pid, *signal);
-      passed_on = true;
+    if (const int arrived = signal ? signal->load() : 0; arrived != passed_on) {
+      ::kill(pid, arrived);
+      passed_on = arrived;
     }
     std::this_thread::sleep_for(kPollInterval);
   }

@@ -46,7 +46,7 @@ TEST(Agreement, RanksAndKeysThatDifferAreNamed) {
     EXPECT_STREQ(
         e.what(),
         "the ranks of a job must run the same: rank 2 has base xyz, rank 0 has abc; rank 2 has configuration lr "
-        "0.002, rank 0 has 0.001; rank 3 has configuration lr none, rank 0 has 0.001; nothing was trained");
+        "0.002, rank 0 has 0.001; rank 3 has configuration lr none, rank 0 has 0.001; nothing was started");
   }
 }
 

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <map>
 #include <set>
 
 #include "slmi/base/error.h"
@@ -123,15 +124,49 @@ TEST_F(MeasureTest, AnswersAreHeldToTheFormThatTheModelBrings) {
       if (batch == 7) first.push_back(a.answer);
     }
     for (size_t i = 0; i < first.size(); ++i) EXPECT_EQ(run.answers[i].answer, first[i]);
-    ASSERT_EQ(run.notes.size(), 1U);
-    EXPECT_NE(run.notes[0].find("JSON with intent (one of 2), count; 40 of 40"), std::string::npos) << run.notes[0];
+    EXPECT_EQ(run.facts.answer_form, "JSON with intent (one of 2), count");
+    EXPECT_EQ(run.held, 40);
   }
   EXPECT_GT(std::set<std::string>(first.begin(), first.end()).size(), 1U);  // else the model would not matter
   options_.answer_form = false;
   options_.max_new_tokens = kMaxNew;
   const ModelRun run = measure_model("tiny", dir_ / "model", source_, open_, options_, {});
   for (size_t i = 0; i < expected_.size(); ++i) EXPECT_EQ(run.answers[i].answer, expected_[i]) << i;
-  EXPECT_TRUE(run.notes.empty());
+  EXPECT_EQ(run.facts.answer_form, "");
+  EXPECT_EQ(run.held, 0);
+}
+
+TEST_F(MeasureTest, SharesOfTheBatchesAreTheWholeBitForBit) {
+  const ModelRun whole = measure_model("tiny", dir_ / "model", source_, open_, options_, {});
+  options_.latency_rows = 0;
+  options_.shares = 4;
+  std::map<std::string, RowAnswer> answers;
+  std::vector<size_t> sizes;
+  for (options_.share = 0; options_.share < options_.shares; ++options_.share) {
+    const ModelRun run = measure_model("tiny", dir_ / "model", source_, open_, options_, {});
+    EXPECT_EQ(run.speed.accuracy_rows, static_cast<int64_t>(run.answers.size()));
+    sizes.push_back(run.answers.size());
+    for (const auto& a : run.answers) EXPECT_TRUE(answers.emplace(a.id, a).second) << a.id << " was answered twice";
+  }
+  EXPECT_EQ(sizes, (std::vector<size_t>{14, 12, 7, 7}));  // six batches of 7, the last of 5: 0 and 4, 1 and 5, 2, 3
+  ASSERT_EQ(answers.size(), whole.answers.size());
+  for (const auto& a : whole.answers) {
+    EXPECT_EQ(answers.at(a.id).answer, a.answer);
+    EXPECT_EQ(answers.at(a.id).log_probability, a.log_probability) << a.id;
+  }
+}
+
+TEST_F(MeasureTest, AShareWithoutABatchAndTimingAloneHaveNoAnswers) {
+  options_.latency_rows = 2;
+  options_.answers = false;
+  const ModelRun timed = measure_model("tiny", dir_ / "model", source_, open_, options_, {});
+  EXPECT_EQ(timed.speed.requests.size(), 2U);
+  EXPECT_TRUE(timed.answers.empty());
+  options_.answers = true;
+  options_.share = options_.shares = 6;  // the number of batches
+  const ModelRun none = measure_model("tiny", dir_ / "model", source_, open_, options_, {});
+  EXPECT_TRUE(none.answers.empty());
+  EXPECT_EQ(none.facts.max_new_tokens, kMaxNew);
 }
 
 TEST_F(MeasureTest, NoTimingWhereNoneIsWanted) {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "../../src/eval/speed.h"
+#include "../../src/eval/system.h"
 #include "slmi/base/error.h"
 #include "slmi/data/row_reader.h"
 #include "slmi/eval/evaluate.h"
@@ -89,6 +90,7 @@ TEST(ModelRun, SurvivesItsJson) {
   run.facts.weights = "random";
   run.facts.max_new_tokens = 21;
   run.answers = {{"a", "x \"y\" ü", -1.25, true}, {"b", "", std::nullopt, false}};
+  run.held = 2;
   run.too_long = 1;
   run.speed.load_s = 0.1;
   run.speed.requests = {{1.5, 20.25, 3.0}, {2.0, 2.0, std::nullopt}};
@@ -104,6 +106,7 @@ TEST(ModelRun, SurvivesItsJson) {
   EXPECT_EQ(back.answers[0].answer, run.answers[0].answer);
   EXPECT_TRUE(back.answers[0].complete);
   EXPECT_FALSE(back.answers[1].complete);
+  EXPECT_EQ(back.held, 2);
   EXPECT_EQ(back.facts.weights, "random");
   EXPECT_EQ(back.speed.requests[0].ttft, 1.5);
   EXPECT_EQ(back.speed.requests[0].e2e, 20.25);
@@ -136,6 +139,31 @@ TEST(DescribeModel, EnergyIsDividedByTheRowsItWasUsedFor) {
   EXPECT_NE(with.notes.back().find("RAPL package-0"), std::string::npos) << with.notes.back();
 }
 
+TEST(DescribeModel, SaysWhatAnswersAreHeldToAndHowMany) {
+  ModelRun run;
+  run.speed.accuracy_rows = 40;
+  run.facts.answer_form = "JSON with intent";
+  run.held = 3;
+  report::ModelReport out;
+  describe_model(run, out);
+  ASSERT_FALSE(out.notes.empty());
+  EXPECT_NE(out.notes.front().find("JSON with intent; 3 of 40 would"), std::string::npos) << out.notes.front();
+}
+
+TEST(WithTooLong, TakesAnswersInAnyOrderAndEachRowOnce) {
+  data::RowSet set;
+  for (const char* id : {"a", "b", "c"}) set.rows.emplace_back().id = id;
+  const RowAnswer a{"a", "first", -1.0, true}, c{"c", "third", -2.0, true};
+  const auto all = with_too_long({c, a}, set);
+  ASSERT_EQ(all.size(), 3U);
+  EXPECT_EQ(all[0].answer, "first");
+  EXPECT_EQ(all[1].id, "b");
+  EXPECT_FALSE(all[1].complete);
+  EXPECT_EQ(all[2].answer, "third");
+  error_of(ErrorKind::Internal, [&] { with_too_long({a, c, a}, set); });
+  error_of(ErrorKind::Internal, [&] { with_too_long({a, {"d", "", std::nullopt, true}}, set); });
+}
+
 TEST(WorkerJob, SurvivesItsJson) {
   WorkerJob job;
   job.name = "m";
@@ -147,6 +175,8 @@ TEST(WorkerJob, SurvivesItsJson) {
   job.open.load.residency = ops::Residency::Transient;
   job.open.load.device = at::Device(at::kCUDA, 0);
   job.measure.batch_sizes = {2};
+  job.measure.share = 1;
+  job.measure.shares = 3;
   job.threads = 3;
   const WorkerJob back = worker_job_from_json(to_json(job), "test");
   EXPECT_EQ(to_json(back), to_json(job));
@@ -155,6 +185,8 @@ TEST(WorkerJob, SurvivesItsJson) {
   EXPECT_EQ(back.open.load.residency, ops::Residency::Transient);
   EXPECT_EQ(back.open.load.device, at::Device(at::kCUDA, 0));
   EXPECT_EQ(back.rows.limit, 7);
+  EXPECT_EQ(back.measure.share, 1);
+  EXPECT_EQ(back.measure.shares, 3);
   job.open.load.base_format = model::BaseFormat::Auto;
   EXPECT_EQ(worker_job_from_json(to_json(job), "test").open.load.base_format, model::BaseFormat::Auto);
 }

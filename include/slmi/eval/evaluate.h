@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "slmi/comm/communicator.h"
 #include "slmi/eval/measure.h"
 #include "slmi/report/report.h"
 
@@ -56,9 +57,11 @@ struct EvaluateOptions {
   std::function<void(const std::string&)> note;  // a line for the user; may be empty
 };
 
-/// Runs everything and writes OUT/predictions.jsonl and OUT/report.{json,md,csv,html}, each atomically.
-/// @throws Error as the parts do; a model's error names the model.
-report::EvalReport evaluate(const EvaluateOptions& options);
+/// Runs everything and writes OUT/predictions.jsonl and OUT/report.{json,md,csv,html}, each atomically. Several ranks
+/// share each model's rows; rank 0 alone reads the other systems' answers, scores, writes, and returns a report: that
+/// of one process, but for times and what the machine counts.
+/// @throws Error as the parts do, on all ranks as comm::on_all; a model's error names the model.
+report::EvalReport evaluate(const EvaluateOptions& options, comm::Communicator& ranks = *comm::single_process());
 
 /// @throws Error{Findings} listing every threshold not met. Without a system's name a threshold holds for all models
 /// and predictions but the reference; for the reference too if it is the only one. Baselines are never held to it.

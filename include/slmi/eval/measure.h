@@ -23,7 +23,9 @@ struct MeasureOptions {
   std::vector<int64_t> batch_sizes = {1, 8, 32};  // for requests a second
   bool answer_form = true;                        // hold answers to the form of the model's training answers, if known
   bool prefix_cache = true;
-  bool loss = false;  // the expected answers' loss too
+  bool loss = false;              // the expected answers' loss too
+  bool answers = true;            // the accuracy run; false: timing alone
+  int64_t share = 0, shares = 1;  // of the accuracy run's batches those numbered share, share + shares, ...
 };
 
 /// Timed requests that no time limit cuts.
@@ -49,7 +51,8 @@ struct MeasureHooks {
 };
 
 /// Opens the model at `path` and measures it: load, first request, requests at batch 1 (after a warm-up of the same
-/// shape), prefill, each batch size, then every row in batches (rows of one prefix together).
+/// shape), prefill, each batch size, then every row in batches (rows of one prefix together). Which rows a batch has
+/// does not depend on options.share: the shares together hold the answers of the whole, bit for bit.
 /// @throws Error{Input} for the model or the rows, Error{Usage} if no row fits, Error{Interrupted|Terminated} on a
 /// signal.
 ModelRun measure_model(const std::string& name, const std::filesystem::path& path, const RowSource& source,

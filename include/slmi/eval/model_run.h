@@ -53,6 +53,7 @@ struct ModelFacts {
   std::string template_name, template_sha256, tokenizer_sha256, system_text;
   int64_t max_new_tokens = 0;
   bool prefix_cache = true;
+  std::string answer_form;      // what answers are held to, described; empty: nothing
   int64_t shared_prefixes = 0;  // instructions that rows had in common
   int64_t threads = 0;
   std::string simd;
@@ -63,6 +64,7 @@ struct ModelRun {
   std::string name;
   ModelFacts facts;
   std::vector<RowAnswer> answers;  // in the order of the rows; without the rows that are too long for the model
+  int64_t held = 0;                // answers with a token that is not the likeliest, for the sake of their form
   int64_t too_long = 0;            // rows that do not fit the model's positions: they have no answer
   std::optional<double> loss;      // mean over the expected answers' tokens, nats; absent: not measured
   SpeedRun speed;

@@ -17,6 +17,8 @@ enum class ComputeChoice { Auto, F32, BF16, F16 };
 enum class Schedule { Cosine, Linear, Constant };
 enum class OverLongRows { Refuse, Skip };
 
+inline constexpr const char* kCommTimeoutHelp = "With several ranks, how long one may stay away before the others stop";
+
 struct LoraConfig {
   int64_t rank = 16;
   double alpha = 32.0;
@@ -160,8 +162,7 @@ void TrainConfig::fields(V&& field) {
   field("deterministic", &T::deterministic,
         "On a GPU, the same bytes from run to run, as on a CPU always; long rows take more time and memory");
   field("threads", &T::threads, AtLeast{0}, "CPU threads (0: all)");
-  field("comm_timeout", &T::comm_timeout, Above{0}, Metavar{"SECONDS"},
-        "With several ranks, how long one may stay away before the others stop");
+  field("comm_timeout", &T::comm_timeout, Above{0}, Metavar{"SECONDS"}, kCommTimeoutHelp);
   field("eval_every", &T::eval_every, Group{"Validation and checkpoints"}, AtLeast{0},
         "Validate every N steps (0: after each epoch)");
   field("val_rows", &T::val_rows, AtLeast{0}, "Validation rows to use (0: all)");

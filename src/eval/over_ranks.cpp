@@ -1,0 +1,84 @@
+// Timing at rank 0, then everyone's share of the batches; see the header.
+#include "over_ranks.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <iterator>
+
+#include "slmi/base/atomic_file.h"
+#include "slmi/base/error.h"
+#include "slmi/comm/work.h"
+
+namespace slmi::eval {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A directory that only this rank sees, gone at the end: --out is rank 0's, and may be shared by machines.
+class Scratch {
+ public:
+  Scratch() {
+    std::string name = (fs::path(comm::environment("TMPDIR").value_or("/tmp")) / "slmi-eval-XXXXXX").string();
+    const bool made = ::mkdtemp(name.data()) != nullptr;
+    require(made, ErrorKind::Output, "{}: cannot be made: {}; set TMPDIR to a directory that can be written to", name,
+            std::strerror(errno));
+    path_ = name;
+  }
+  ~Scratch() {
+    std::error_code ignored;
+    slmi::remove_tree(path_, ignored);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+/// `whole` with the answers of all shares in place of its own.
+ModelRun join(ModelRun whole, const std::vector<std::string>& shares) {
+  whole.answers.clear();
+  whole.held = 0;
+  whole.speed.accuracy_s = 0.0;
+  whole.speed.accuracy_rows = 0;
+  whole.speed.accuracy_energy_j.reset();
+  for (size_t rank = 0; rank < shares.size(); ++rank) {
+    ModelRun share = model_run_from_json(Json::parse(shares[rank]), fmt::format("rank {}", rank));
+    std::ranges::move(share.answers, std::back_inserter(whole.answers));
+    whole.held += share.held;
+    whole.speed.accuracy_s = std::max(whole.speed.accuracy_s, share.speed.accuracy_s);
+    whole.speed.accuracy_rows += share.speed.accuracy_rows;
+    whole.speed.accuracy_batch = share.speed.accuracy_batch;
+  }
+  return whole;
+}
+
+}  // namespace
+
+ModelRun run_over_ranks(const WorkerJob& job, const std::vector<std::string>& command, const std::atomic<int>* signal,
+                        comm::Communicator& ranks) {
+  const auto run = [&](const WorkerJob& part, const std::atomic<int>* stop) {
+    return run_in_process(part, command, Scratch().path(), stop);
+  };
+  WorkerJob part = job;
+  ModelRun timed, share;
+  const bool timing = job.measure.latency_rows > 0;
+  if (timing) {
+    // A process of its own loads the model once more, but at a time when the other ranks have to load it anyway.
+    part.measure.answers = false;
+    comm::on_first(ranks, signal, [&](const auto* stop) { timed = run(part, stop); });
+    part.measure.answers = true;
+    part.measure.latency_rows = 0;
+  }
+  part.measure.share = ranks.rank();
+  part.measure.shares = ranks.size();
+  comm::on_all(ranks, signal, [&](const auto* stop) { share = run(part, stop); });
+  const auto shares = ranks.all_gather(to_json(share).dump());
+  if (!ranks.first()) return share;
+  return join(timing ? std::move(timed) : std::move(share), shares);
+}
+
+}  // namespace slmi::eval
