@@ -8,7 +8,9 @@
 #include <ostream>
 
 #include "commands.h"
+#include "ranks.h"
 #include "slmi/base/atomic_file.h"
+#include "slmi/base/clock.h"
 #include "slmi/base/error.h"
 #include "slmi/base/random.h"
 #include "slmi/ceilings/probe.h"
@@ -40,6 +42,7 @@ struct BenchTrainConfig {
   bool cuda_graphs = true;
   std::string device = "auto";
   int64_t threads = 0;
+  double comm_timeout = 60.0;
   std::string out, kernels;
 
   template <class V>
@@ -48,7 +51,7 @@ struct BenchTrainConfig {
     using T = BenchTrainConfig;
     field("base", &T::base, Required{}, Metavar{"MODEL"},
           "The model to train on: a Hugging Face directory or a GGUF file");
-    field("rows", &T::rows, AtLeast{1}, "Rows of a step");
+    field("rows", &T::rows, AtLeast{1}, "Rows of a step, on each rank where there are several");
     field("row_tokens", &T::row_tokens, AtLeast{2}, "Tokens of the longest row, shared ones included");
     field("shortest_tokens", &T::shortest_tokens, AtLeast{0}, "Tokens of the shortest row (0: all are equally long)");
     field("shared_tokens", &T::shared_tokens, AtLeast{0}, "Tokens that all rows begin with: an instruction");
@@ -80,6 +83,7 @@ struct BenchTrainConfig {
     field("cuda_graphs", &T::cuda_graphs, "On a GPU, record passes that recur and replay them");
     field("device", &T::device, OneOf{"auto", "cpu", "cuda"}, "Where to train");
     field("threads", &T::threads, AtLeast{0}, "CPU threads (0: all)");
+    field("comm_timeout", &T::comm_timeout, Above{0}, Metavar{"SECONDS"}, train::kCommTimeoutHelp);
     field("out", &T::out, Metavar{"FILE.json"}, Synonyms{"output", "json"}, "Write the figures there as well");
     field("kernels", &T::kernels, Metavar{"FILE.csv"},
           "Write there which kernels one step ran on the GPU, and how long");
@@ -93,15 +97,15 @@ struct BenchTrainConfig {
   }
 };
 
-/// Random tokens for so many steps: each row is trained on once.
-data::EncodedDataset random_rows(const BenchTrainConfig& config, int64_t steps, int64_t vocabulary) {
+/// Random tokens.
+data::EncodedDataset random_rows(const BenchTrainConfig& config, int64_t count, int64_t vocabulary) {
   Random random(1);
   const auto token = [&] { return static_cast<int32_t>(random.below(static_cast<uint64_t>(vocabulary))); };
   std::vector<int32_t> shared;
   for (int64_t i = 0; i < config.shared_tokens; ++i) shared.push_back(token());
   const int64_t shortest = config.shortest_tokens > 0 ? config.shortest_tokens : config.row_tokens;
   std::vector<data::EncodedDataset::Encoded> rows;
-  for (int64_t i = 0; i < config.rows * steps; ++i) {
+  for (int64_t i = 0; i < count; ++i) {
     const auto length =
         shortest + static_cast<int64_t>(random.below(static_cast<uint64_t>(config.row_tokens - shortest + 1)));
     data::EncodedDataset::Encoded row;
@@ -147,15 +151,19 @@ train::TrainConfig train_config(const BenchTrainConfig& config) {
   return out;
 }
 
-/// One step more, looked at kernel by kernel.
+/// One step more, looked at kernel by kernel at rank 0.
 class StepTrace {
  public:
-  explicit StepTrace(const std::string& path) {
-    if (!path.empty()) file_.emplace(path);
+  StepTrace() = default;
+  StepTrace(const std::string& path, bool here) : wanted_(!path.empty()) {
+    if (wanted_ && here) file_.emplace(path);
   }
-  bool wanted() const { return file_.has_value(); }
-  void start() { trace_.emplace(); }
+  bool wanted() const { return wanted_; }
+  void start() {
+    if (file_) trace_.emplace();
+  }
   void finish() {
+    if (!file_) return;
     std::string text = "ms,launches,kernel\n";
     for (const auto& kernel : trace_->stop())
       text += fmt::format("{:.4f},{},\"{}\"\n", kernel.total_ms, kernel.count, kernel.name);
@@ -164,33 +172,27 @@ class StepTrace {
   }
 
  private:
+  bool wanted_ = false;
   std::optional<AtomicFile> file_;
   std::optional<ops::KernelTrace> trace_;
 };
 
-void run_bench_train(const BenchTrainConfig& config, Runtime& rt) {
-  choose_threads(config.threads);
-  std::optional<AtomicFile> file;  // opened first: a place that cannot be written is known at once
-  if (!config.out.empty()) file.emplace(config.out);
-  const at::Device device = choose_device(config.device);
-  require(config.kernels.empty() || !device.is_cpu(), ErrorKind::Usage,
-          "--kernels {}: kernel times are a GPU's; give --device cuda, or leave it out", config.kernels);
-  const auto checkpoint = formats::Checkpoint::open(config.base);
-  auto load = training_load_options(*checkpoint, config.base_format, choose_compute(config.compute, device), device);
-  load.resident_weights = model::ResidentWeights::AtAttach;
-  const auto& c = checkpoint->config();
-  StepTrace trace(config.kernels);
-  const int64_t timed = config.warmup_steps + config.steps;
-  const auto rows = random_rows(config, timed + (trace.wanted() ? 1 : 0), c.vocab_size);
-  const auto settings = train_config(config);
-  rt.err << "loading " << config.base << "\n" << std::flush;
-  auto llama = model::Llama::load(*checkpoint, load);
-  model::Lora lora(c, {config.rank, settings.lora.alpha, 0.0, false, settings.lora.targets}, load.device, 0);
-  lora.enable_training();
-  llama->attach(lora);
-
+/// What steps took, and had in them, over all ranks.
+struct Steps {
   std::vector<double> seconds;
-  int64_t real = 0, computed = 0, targets = 0, count = 0;
+  int64_t real = 0, computed = 0, targets = 0, rows = 0;
+  double median_s() const { return metrics::quantile(seconds, 0.5); }
+};
+
+/// Trains for the warm-up and `config.steps` steps, and one more if `trace` wants one.
+Steps time_steps(const BenchTrainConfig& config, model::Llama& llama, model::Lora& lora, comm::Communicator& ranks,
+                 StepTrace& trace, Runtime& rt) {
+  const int64_t timed = config.warmup_steps + config.steps;
+  const int64_t rows_a_step = config.rows * ranks.size();
+  const auto rows = random_rows(config, rows_a_step * (timed + (trace.wanted() ? 1 : 0)), llama.config().vocab_size);
+  auto settings = train_config(config);
+  settings.batch_size = rows_a_step;
+  Steps out;
   train::Hooks hooks;
   hooks.signal = &rt.signal;
   hooks.save_adapter = [](const fs::path&) {};
@@ -198,21 +200,129 @@ void run_bench_train(const BenchTrainConfig& config, Runtime& rt) {
     if (trace.wanted() && r.step == timed) trace.start();
     if (r.step > timed) trace.finish();
     if (r.step <= config.warmup_steps || r.step > timed) return;
-    seconds.push_back(r.seconds);
-    computed += r.tokens;
-    targets += r.targets;
-    count += r.rows;
+    out.seconds.push_back(r.seconds);
+    out.computed += r.tokens;
+    out.targets += r.targets;
+    out.rows += r.rows;
   };
-  const auto plan = data::make_plan(rows, config.rows, 0);
+  const auto plan = data::make_plan(rows, rows_a_step, 0);
   for (int64_t s = config.warmup_steps; s < timed; ++s)
-    for (const int64_t row : data::plan_step(plan, 0, s)) real += rows.length(row);
+    for (const int64_t row : data::plan_step(plan, 0, s)) out.real += rows.length(row);
   const ScratchRun run;
-  const auto alone = comm::single_process();
-  train::train(*llama, lora, rows, settings, run.path(), hooks, *alone);
+  train::train(llama, lora, rows, settings, run.path(), hooks, ranks);
+  return out;
+}
+
+/// What the other ranks cost a step.
+struct Sharing {
+  std::vector<std::vector<double>> alone_s;  // each rank's steps, with nobody
+  double reducing_s = 0.0;                   // adding up the gradients, with nothing else to do
+
+  std::vector<double> medians_s() const {
+    std::vector<double> out;
+    for (const auto& steps : alone_s) out.push_back(metrics::quantile(steps, 0.5));
+    return out;
+  }
+  /// Of all ranks' rate against what they have alone.
+  double efficiency(double step_s) const {
+    double rate = 0.0;
+    for (const double s : medians_s()) rate += 1.0 / s;
+    return static_cast<double>(alone_s.size()) / step_s / rate;
+  }
+  /// A step that ends when the last rank's does, and costs nothing else: ranks that wait for each other do not have the
+  /// median of each, but the slowest of every step.
+  double slowest_s() const {
+    std::vector<double> slowest = alone_s.front();
+    for (const auto& steps : alone_s)
+      for (size_t i = 0; i < slowest.size(); ++i) slowest[i] = std::max(slowest[i], steps[i]);
+    return metrics::quantile(slowest, 0.5);
+  }
+  double not_hidden_s(double step_s) const { return std::max(0.0, step_s - slowest_s()); }
+  double hidden_s(double step_s) const { return std::max(0.0, reducing_s - not_hidden_s(step_s)); }
+};
+
+/// Median of adding up the gradients.
+double time_reducing(const at::Tensor& gradients, comm::Communicator& ranks) {
+  constexpr int kTimes = 20;
+  std::vector<double> seconds;
+  for (int i = 0; i < kTimes; ++i) {
+    ranks.barrier();
+    ranks.synchronize();
+    const double start = now_s();
+    ranks.all_reduce_start(gradients);
+    ranks.wait();
+    ranks.synchronize();
+    seconds.push_back(now_s() - start);
+  }
+  return metrics::quantile(seconds, 0.5);
+}
+
+/// All ranks' seconds, by rank.
+std::vector<std::vector<double>> gather(const std::vector<double>& seconds, comm::Communicator& ranks) {
+  std::vector<std::vector<double>> out;
+  for (const auto& text : ranks.all_gather(Json(seconds).dump()))
+    out.push_back(Json::parse(text).get<std::vector<double>>());
+  return out;
+}
+
+void add_sharing(const Sharing& sharing, double step_s, int64_t gradient_bytes, Json& json, report::Table& table) {
+  const auto ranks = static_cast<double>(sharing.alone_s.size());
+  const double sent = 2.0 * (ranks - 1) / ranks * static_cast<double>(gradient_bytes);  // NCCL may choose another way
+  json["ranks"] = sharing.alone_s.size();
+  json["step_ms_alone"] = 1e3 * sharing.slowest_s();
+  json["efficiency"] = sharing.efficiency(step_s);
+  json["communication_ms"] = 1e3 * sharing.reducing_s;
+  json["communication_hidden_ms"] = 1e3 * sharing.hidden_s(step_s);
+  json["communication_not_hidden_ms"] = 1e3 * sharing.not_hidden_s(step_s);
+  json["gradient_bytes"] = gradient_bytes;
+  json["bytes_sent_a_rank"] = sent;
+  table.add_row(
+      {"ranks", fmt::format("{}, efficiency {:.1f} %", sharing.alone_s.size(), 100 * sharing.efficiency(step_s))});
+  const auto medians = sharing.medians_s();
+  table.add_row({"step of a rank by itself", fmt::format("{:.1f} to {:.1f} ms; the slowest of each step: {:.1f} ms",
+                                                         1e3 * std::ranges::min(medians),
+                                                         1e3 * std::ranges::max(medians), 1e3 * sharing.slowest_s())});
+  table.add_row({"adding up gradients",
+                 fmt::format("{:.2f} ms by itself; {:.2f} ms hidden, {:.2f} ms not", 1e3 * sharing.reducing_s,
+                             1e3 * sharing.hidden_s(step_s), 1e3 * sharing.not_hidden_s(step_s))});
+  table.add_row({"bytes a rank sends", fmt::format("{:.1f} MB a step, in a ring", sent / 1e6)});
+}
+
+void run_bench_train(const BenchTrainConfig& config, Runtime& process) {
+  choose_threads(threads_of_rank(config.threads));
+  const at::Device device = choose_device(config.device);
+  const auto ranks = join_ranks(device, config.comm_timeout);
+  RankRuntime printing(process, *ranks);
+  Runtime& rt = printing.get();
+  std::optional<AtomicFile> file;  // opened first: a place that cannot be written is known at once
+  if (!config.out.empty() && ranks->first()) file.emplace(config.out);
+  require(config.kernels.empty() || !device.is_cpu(), ErrorKind::Usage,
+          "--kernels {}: kernel times are a GPU's; give --device cuda, or leave it out", config.kernels);
+  const auto checkpoint = formats::Checkpoint::open(config.base);
+  auto load = training_load_options(*checkpoint, config.base_format, choose_compute(config.compute, device), device);
+  load.resident_weights = model::ResidentWeights::AtAttach;
+  const auto& c = checkpoint->config();
+  StepTrace trace(config.kernels, ranks->first());
+  const auto settings = train_config(config);
+  rt.err << "loading " << config.base << "\n" << std::flush;
+  auto llama = model::Llama::load(*checkpoint, load);
+  model::Lora lora(c, {config.rank, settings.lora.alpha, 0.0, false, settings.lora.targets}, load.device, 0);
+  lora.enable_training();
+  llama->attach(lora);
+
+  std::optional<Sharing> sharing;
+  if (ranks->connected()) {
+    StepTrace none;
+    const Steps alone = time_steps(config, *llama, lora, *comm::single_process(), none, rt);
+    sharing = {gather(alone.seconds, *ranks), time_reducing(lora.gradients(), *ranks)};
+    lora.gradients().zero_();
+  }
+  const Steps timed = time_steps(config, *llama, lora, *ranks, trace, rt);
 
   const auto memory = eval::memory_use(load.device);  // before the probe below needs some
-  const double step_s = metrics::quantile(seconds, 0.5), steps = static_cast<double>(config.steps);
-  const double operations = product_operations(count_weights(c), computed, targets) / steps;
+  const double step_s = timed.median_s(), steps = static_cast<double>(config.steps);
+  const double operations =
+      product_operations(count_weights(c), timed.computed, timed.targets) / steps / static_cast<double>(ranks->size());
   const double rate = ceilings::matrix_rate_gflops(load.policy.compute, load.device);
   const double utilisation = operations / step_s / (rate * 1e9);
   Json json = {{"base", config.base},
@@ -224,12 +334,12 @@ void run_bench_train(const BenchTrainConfig& config, Runtime& rt) {
                {"target_tokens", config.target_tokens},
                {"steps", config.steps},
                {"step_ms", 1e3 * step_s},
-               {"step_ms_all", seconds},
-               {"tokens_a_step", static_cast<double>(real) / steps},
-               {"computed_tokens_a_step", static_cast<double>(computed) / steps},
-               {"targets_a_step", static_cast<double>(targets) / steps},
-               {"tokens_per_s", static_cast<double>(real) / steps / step_s},
-               {"rows_per_s", static_cast<double>(count) / steps / step_s},
+               {"step_ms_all", timed.seconds},
+               {"tokens_a_step", static_cast<double>(timed.real) / steps},
+               {"computed_tokens_a_step", static_cast<double>(timed.computed) / steps},
+               {"targets_a_step", static_cast<double>(timed.targets) / steps},
+               {"tokens_per_s", static_cast<double>(timed.real) / steps / step_s},
+               {"rows_per_s", static_cast<double>(timed.rows) / steps / step_s},
                {"product_tflop_a_step", operations / 1e12},
                {"matrix_gflops", rate},
                {"utilisation", utilisation}};
@@ -241,6 +351,7 @@ void run_bench_train(const BenchTrainConfig& config, Runtime& rt) {
   table.add_row({"targets a step", fmt::format("{:.0f}", json["targets_a_step"].get<double>())});
   table.add_row({"products of the base", fmt::format("{:.1f} TFLOP a step, {:.0f} % of {:.0f} TFLOP/s",
                                                      operations / 1e12, 100 * utilisation, rate / 1e3)});
+  if (sharing) add_sharing(*sharing, step_s, static_cast<int64_t>(lora.gradients().nbytes()), json, table);
   const auto add_bytes = [&](const char* name, const char* key, const std::optional<int64_t>& bytes) {
     if (!bytes) return;
     json[key] = *bytes;

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <csignal>
+#include <cstdlib>
 #include <iostream>
 #include <new>
 
@@ -67,6 +68,8 @@ int main(int argc, char** argv) {
   } catch (const slmi::Error& e) {
     std::cout << std::flush;
     std::cerr << fmt::format("slmi: {}{}\n", slmi::cli::rank_prefix(), e.what());
+    // Threads and GPU work that wait for a lost rank have no end: the process is not unwound through them.
+    if (e.kind() == slmi::ErrorKind::Peer) std::_Exit(slmi::exit_code(e.kind()));
     return slmi::exit_code(e.kind());
   } catch (const c10::OutOfMemoryError& e) {
     std::cerr << "slmi: " << slmi::cli::out_of_memory_text(e) << "; use less at once, or a smaller model\n";

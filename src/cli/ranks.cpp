@@ -16,11 +16,8 @@ namespace slmi::cli {
 std::unique_ptr<comm::Communicator> join_ranks(at::Device device, double timeout_s) {
   const comm::Launch launch = comm::read_launch(comm::environment);
   if (launch.alone()) return comm::single_process();
-  require(device.is_cpu() || launch.size == 1, ErrorKind::Usage,
-          "{} started {} ranks on {}: several ranks work on CPUs in this version; give --device cpu, or start one",
-          comm::name(launch.launcher), launch.size, device.str());
-  if (!device.is_cpu()) return comm::single_process();
-  return comm::connect_cpus(launch, std::chrono::milliseconds(std::llround(1e3 * timeout_s)));
+  const std::chrono::milliseconds timeout(std::llround(1e3 * timeout_s));
+  return device.is_cpu() ? comm::connect_cpus(launch, timeout) : comm::connect_gpus(launch, device, timeout);
 }
 
 int64_t threads_of_rank(int64_t wanted) {

@@ -10,8 +10,7 @@
 
 namespace slmi::cli {
 
-/// Joins the ranks that the launcher's environment names, or none. @throws as comm::connect_cpus; Error{Usage} for
-/// several ranks on a GPU, which this version does not have.
+/// Joins the ranks that the launcher's environment names, or none. @throws as comm::connect_cpus, connect_gpus.
 std::unique_ptr<comm::Communicator> join_ranks(at::Device device, double timeout_s);
 
 /// Threads for choose_threads: `wanted`, or where that is 0 and a launcher let its ranks run on all of the machine's

@@ -8,6 +8,7 @@
 
 #include "slmi/base/error.h"
 #include "slmi/base/parallel.h"
+#include "slmi/comm/launch.h"
 #include "slmi/kernels/cpu/simd.h"
 #include "slmi/quant/weight_format.h"
 
@@ -36,7 +37,9 @@ at::Device choose_device(const std::string& name) {
   require(cuda, ErrorKind::Device,
           "--device cuda: no GPU can be used here (no CUDA device, no driver, or a build without CUDA); slmi doctor "
           "says which");
-  const at::Device device(at::kCUDA, 0);
+  const int64_t number = comm::gpu_of_rank(comm::read_launch(comm::environment), ops::gpu_count());
+  const at::Device device(at::kCUDA, static_cast<c10::DeviceIndex>(number));
+  ops::make_current(device);
   constexpr int kLeast = 75;  // the oldest that CUDA 13 compiles for
   const int found = ops::compute_capability(device);
   if (name == "auto" && found < kLeast) return at::kCPU;

@@ -10,8 +10,10 @@ namespace {
 class SingleProcess final : public Communicator {
  public:
   SingleProcess() : Communicator(0, 1) {}
+  bool connected() const override { return false; }
   void all_reduce_start(const at::Tensor&) override {}
   void wait() override {}
+  void synchronize() override {}
   void broadcast(const at::Tensor&) override {}
   std::vector<std::string> all_gather(const std::string& mine) override { return {mine}; }
   void barrier() override {}
@@ -28,6 +30,16 @@ std::unique_ptr<Communicator> connect_cpus(const Launch& launch, std::chrono::mi
   fail(ErrorKind::Usage,
        "{} started {} ranks, but this slmi was built without MPI, which ranks on CPUs need; install libopenmpi-dev and "
        "build again with -DSLMI_MPI=ON",
+       name(launch.launcher), launch.size);
+}
+#endif
+
+#ifndef SLMI_WITH_NCCL
+std::unique_ptr<Communicator> connect_gpus(const Launch& launch, at::Device, std::chrono::milliseconds) {
+  fail(ErrorKind::Usage,
+       "{} started {} ranks on GPUs, but this slmi was built without NCCL, which they need; build it with CUDA, a "
+       "libtorch "
+       "that has NCCL, and -DSLMI_NCCL=ON",
        name(launch.launcher), launch.size);
 }
 #endif

@@ -52,6 +52,35 @@ std::optional<Launch> read(const Variables& v, const Environment& get) {
 
 }  // namespace
 
+int64_t gpu_of_rank(const Launch& launch, int64_t visible) {
+  if (visible == 1) return 0;
+  require(launch.local_rank < visible, ErrorKind::Usage,
+          "rank {} is number {} on its machine, where {} GPUs can be seen: start at most {} ranks there", launch.rank,
+          launch.local_rank + 1, visible, visible);
+  return launch.local_rank;
+}
+
+MeetingPlace read_meeting_place(const Environment& get, const Launch& launch) {
+  constexpr int64_t kPort = 29500, kMostPorts = 65535;
+  MeetingPlace out;
+  const bool one_machine = launch.local_size == launch.size || get("SLURM_STEP_NUM_NODES") == "1";
+  const auto host = get("MASTER_ADDR");
+  require(
+      host.has_value() || one_machine || launch.size == 1, ErrorKind::Usage,
+      "{} started {} ranks, perhaps on several machines, and MASTER_ADDR does not say where they meet; set it to the "
+      "first machine's name on all of them (Slurm: MASTER_ADDR=$(scontrol show hostnames \"$SLURM_JOB_NODELIST\" | "
+      "head -n 1))",
+      name(launch.launcher), launch.size);
+  out.host = host.value_or("127.0.0.1");
+  const int64_t free_port = launch.size == 1 ? 0 : kPort;
+  const int64_t port = get("MASTER_PORT") ? number(get, "MASTER_PORT", "MASTER_ADDR") : free_port;
+  require(port <= kMostPorts, ErrorKind::Usage, "MASTER_PORT={}: wanted a TCP port, at most {}", port, kMostPorts);
+  out.port = static_cast<uint16_t>(port);
+  out.served = get("TORCHELASTIC_USE_AGENT_STORE") == "True";
+  out.attempt = get("TORCHELASTIC_RESTART_COUNT").value_or("0");
+  return out;
+}
+
 const char* name(Launcher launcher) {
   switch (launcher) {
     case Launcher::None:

@@ -1,16 +1,13 @@
 // Ranks on CPUs through MPI (standard 3.1: non-blocking collectives), Open MPI and MPICH.
 //
-// Every call that waits polls, so that a lost rank ends it: MPI itself would wait for ever. A rank of this machine that
-// ended is seen by its process number. Others are asked after the time-out: who does not answer a small message soon is
-// missing.
+// After the time-out ranks are asked for a small message: who does not answer soon is missing.
 #include <ATen/ATen.h>
 #include <mpi.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <thread>
 
-#include "processes.h"
+#include "peers.h"
 #include "slmi/base/error.h"
 #include "slmi/comm/communicator.h"
 
@@ -20,10 +17,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-constexpr milliseconds kLook{100};       // between looks at the processes of this machine
-constexpr milliseconds kRollCall{2000};  // for an answer, after the time-out
-constexpr milliseconds kGoodbye{2000};   // for the others to come to the end
-constexpr std::chrono::microseconds kBusy{2000}, kNap{50};
+constexpr milliseconds kRollCall{2000};        // for an answer, after the time-out
+constexpr milliseconds kGoodbye{2000};         // for the others to come to the end
+constexpr std::chrono::microseconds kNap{50};  // of a wait, between looks at its requests
 
 MPI_Datatype type_of(const at::Tensor& tensor) {
   require(tensor.is_contiguous() && tensor.is_cpu() &&
@@ -40,19 +36,19 @@ int count_of(int64_t count) {
 
 class Mpi final : public Communicator {
  public:
-  Mpi(const Launch& launch, milliseconds timeout) : Communicator(launch.rank, launch.size), timeout_(timeout) {
+  Mpi(const Launch& launch, milliseconds timeout)
+      : Communicator(launch.rank, launch.size), peers_(launch.rank, timeout) {
     MPI_Comm_dup(MPI_COMM_WORLD, &sums_);
     MPI_Comm_dup(MPI_COMM_WORLD, &calls_);
-    places_.resize(static_cast<size_t>(size()));
-    for (size_t i = 0; const auto& text : all_gather(to_text(this_process()))) places_[i++] = to_place(text);
+    peers_.set_places(all_gather(to_text(this_process())));
   }
 
   /// At a common end all come here. Where one does not, the others leave without it: MPI's own end would wait for it.
   /// Its barrier is no neighbour of other calls: a rank that leaves early must not answer what the others wait for.
   ~Mpi() override {
-    if (lost_) return;
+    if (peers_.lost()) return;
     try {
-      timeout_ = std::min(timeout_, kGoodbye);
+      peers_.shorten(kGoodbye);
       barrier_on(calls_);
       MPI_Finalize();
     } catch (const Error&) {
@@ -73,6 +69,8 @@ class Mpi final : public Communicator {
     requests_.clear();
     started_.clear();
   }
+
+  void synchronize() override {}
 
   void broadcast(const at::Tensor& tensor) override {
     require(tensor.is_contiguous() && tensor.is_cpu(), ErrorKind::Internal, "sending a tensor that is not contiguous");
@@ -114,41 +112,12 @@ class Mpi final : public Communicator {
   }
 
   void wait_for(std::vector<MPI_Request>& requests) {
-    const auto start = Clock::now();
-    auto look = start + kLook;
-    for (int done = 0;;) {
-      MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE);
-      if (done != 0) return;
-      const auto now = Clock::now();
-      now - start < kBusy ? static_cast<void>(::sched_yield()) : std::this_thread::sleep_for(kNap);
-      if (now < look) continue;
-      look = now + kLook;
-      fail_if_ended(now - start);
-      if (now - start > timeout_) fail_missing();
-    }
-  }
-
-  void fail_if_ended(Clock::duration waited) {
-    std::string ended;
-    for (int64_t rank = 0; rank < size(); ++rank) {
-      const auto& place = places_[static_cast<size_t>(rank)];
-      if (rank == this->rank() || place.pid == 0 || !has_ended(place)) continue;
-      ended += (ended.empty() ? "" : ", ") + describe(rank, place);
-    }
-    if (ended.empty()) return;
-    lost_ = true;
-    fail(ErrorKind::Peer, "waited {:.1f} s for {}, which ended; its own message says why, if it could leave one",
-         seconds(waited), ended);
-  }
-
-  [[noreturn]] void fail_missing() {
-    std::string missing;
-    for (const int64_t rank : silent_ranks())
-      missing += (missing.empty() ? "" : ", ") + describe(rank, places_[static_cast<size_t>(rank)]);
-    lost_ = true;
-    if (missing.empty()) missing = "the others, which answer but have not come so far";
-    fail(ErrorKind::Peer, "waited {:.0f} s for {}; --comm-timeout says how long a rank may stay away",
-         seconds(timeout_), missing);
+    const auto done = [&] {
+      int all = 0;
+      MPI_Testall(static_cast<int>(requests.size()), requests.data(), &all, MPI_STATUSES_IGNORE);
+      return all != 0;
+    };
+    peers_.wait_until(done, kNap, [&] { return silent_ranks(); });
   }
 
   /// Ranks that do not say a word within kRollCall. Whoever is waiting for the same has timed out too, and asks too.
@@ -177,14 +146,10 @@ class Mpi final : public Communicator {
     return out;
   }
 
-  static double seconds(Clock::duration d) { return std::chrono::duration<double>(d).count(); }
-
   MPI_Comm sums_ = MPI_COMM_NULL, calls_ = MPI_COMM_NULL;
-  milliseconds timeout_;
-  std::vector<ProcessPlace> places_;
+  Peers peers_;
   std::vector<MPI_Request> requests_;
   std::vector<at::Tensor> started_;  // kept until the sums are there
-  bool lost_ = false;
 };
 
 }  // namespace

@@ -5,10 +5,10 @@
 
 #include <ATen/ATen.h>
 #include <algorithm>
-#include <chrono>
 #include <optional>
 #include <unordered_set>
 
+#include "slmi/base/clock.h"
 #include "slmi/base/error.h"
 #include "slmi/data/encoded_dataset.h"
 #include "slmi/ops/cross_entropy.h"
@@ -18,10 +18,6 @@ namespace {
 
 constexpr int64_t kPrefillTokens = 4096;  // of one forward pass: bounds its activations
 constexpr int64_t kMinPrefixRows = 1024;  // first size of the prefix region of the cache
-
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 at::Tensor device_tensor(const std::vector<int32_t>& values, at::Device device) {
   return at::tensor(values, at::kInt).to(device);

@@ -3,10 +3,10 @@
 
 #include <ATen/Parallel.h>
 #include <algorithm>
-#include <chrono>
 #include <numeric>
 #include <unordered_set>
 
+#include "slmi/base/clock.h"
 #include "slmi/base/error.h"
 #include "slmi/base/machine.h"
 #include "slmi/base/mapped_file.h"
@@ -28,10 +28,6 @@ constexpr int64_t kPrefillProbes = 8;                    // whole prompts timed 
 constexpr int64_t kMinBatchRows = 32;                    // rows timed for requests a second, if there is time
 constexpr int64_t kLossTokens = 2048;                    // of a batch whose loss is taken
 constexpr uint64_t kMaxHashedBytes = uint64_t{4} << 30;  // larger weight files are not hashed at each evaluation
-
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 /// SHA-256 of the base's weights where they are one file of bearable size.
 std::string weights_hash(const formats::Checkpoint& checkpoint) {

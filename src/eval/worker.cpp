@@ -133,6 +133,7 @@ void run_worker(const fs::path& job_file, const MeasureHooks& hooks) {
   const WorkerJob job = worker_job_from_json(read_json_file(job_file.string()), job_file.string());
   set_num_threads(static_cast<int>(job.threads));
   at::set_num_threads(static_cast<int>(job.threads));
+  ops::make_current(job.open.load.device);
   MeasureHooks named_hooks = hooks;
   if (job.measure.share > 0) named_hooks.progress = nullptr;  // one line for all shares
   if (named_hooks.progress)

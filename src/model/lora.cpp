@@ -110,6 +110,14 @@ void Lora::enable_training() {
   gradients_ = at::zeros_like(values_);
 }
 
+at::Tensor Lora::gradients(int64_t first, int64_t last) const {
+  const auto begin_of = [&](int64_t layer) {
+    const auto slot = std::ranges::lower_bound(slots_, layer, {}, &Slot::layer);
+    return slot != slots_.end() ? slot->offset_a : size();
+  };
+  return gradients_.narrow(0, begin_of(first), begin_of(last) - begin_of(first));
+}
+
 ops::LoraPair Lora::pair(int64_t layer, const std::string& module) const {
   const auto at =
       std::find_if(slots_.begin(), slots_.end(), [&](const Slot& s) { return s.layer == layer && s.module == module; });

@@ -2,6 +2,8 @@
 #include "slmi/ops/tensor.h"
 
 #ifdef SLMI_WITH_CUDA
+#include <c10/cuda/CUDAFunctions.h>
+
 #include "slmi/kernels/cuda/capability.h"
 #endif
 
@@ -37,6 +39,20 @@ int compute_capability([[maybe_unused]] at::Device device) {
   return kernels::cuda::compute_capability(device.index());
 #else
   return 0;
+#endif
+}
+
+int64_t gpu_count() {
+#ifdef SLMI_WITH_CUDA
+  return c10::cuda::device_count();
+#else
+  return 0;
+#endif
+}
+
+void make_current([[maybe_unused]] at::Device device) {
+#ifdef SLMI_WITH_CUDA
+  if (device.is_cuda()) c10::cuda::set_device(device.index());
 #endif
 }
 

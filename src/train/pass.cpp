@@ -6,7 +6,8 @@
 
 namespace slmi::train {
 at::Tensor forward_backward(model::Llama& llama, const model::DeviceBatch& batch, model::SavePolicy save,
-                            const ops::DropoutContext* dropout, const at::Tensor& scale) {
+                            const ops::DropoutContext* dropout, const at::Tensor& scale,
+                            const std::function<void(int64_t layer)>& after_backward) {
   using InputGradient = ops::LinearGroup::InputGradient;
   model::ForwardContext context = model::context_of(llama, batch);
   std::optional<ops::DropoutContext> masks;
@@ -31,6 +32,7 @@ at::Tensor forward_backward(model::Llama& llama, const model::DeviceBatch& batch
     auto& of_block = saved[static_cast<size_t>(i)];
     if (!of_block.input.defined()) of_block.input = llama.embed(batch.tokens);
     llama.block_backward(i, d_hidden, context, of_block, i > 0 ? InputGradient::Wanted : InputGradient::Unwanted);
+    if (after_backward) after_backward(i);
   }
   return loss.to(at::kDouble).sum();
 }

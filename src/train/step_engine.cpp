@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <csignal>
 
 #include "slmi/train/pass.h"
@@ -10,6 +11,8 @@
 namespace slmi::train {
 namespace {
 
+/// The more of them, the less is left to wait for when the backward pass is done; each costs tens of microseconds.
+constexpr int64_t kRanges = 4;
 constexpr int64_t kMostGraphs = 64;  // each holds a description of its launches, some megabytes
 
 enum Sum { Loss, Interrupted, Terminated, kOverRanks, GradientNorm = kOverRanks, kSums };
@@ -31,6 +34,11 @@ StepEngine::StepEngine(model::Llama& llama, model::Lora& lora, const TrainConfig
   const auto device = llama.device();
   if (!device.is_cpu()) dropout_.step_on_device = at::zeros({1}, at::TensorOptions().dtype(at::kLong).device(device));
   if (llama.compute_type() == at::kHalf) set_loss_scale({.scale = static_cast<float>(config.initial_loss_scale)});
+  const int64_t layers = llama.config().num_layers;
+  for (int64_t i = std::min(kRanges, layers); i > 0 && ranks.connected(); --i) {
+    const auto border = [&](int64_t range) { return range * layers / std::min(kRanges, layers); };
+    ranges_.push_back({border(i - 1), lora.gradients(border(i - 1), border(i))});
+  }
   records_ = config.cuda_graphs && ops::flash_serves(device, llama.compute_type(), llama.attention_shape());
   if (!records_) return;
   pool_ = std::make_unique<ops::GraphPool>();
@@ -59,33 +67,50 @@ void StepEngine::run(const PreparedStep& step, double learning_rate, int signal)
   numbers_.set(learning_rate, step.step + 1 - skipped, step.targets, config_.max_grad_norm, adamw_);
   sums_.zero_();
   if (signal != 0) sums_[signal == SIGTERM ? Terminated : Interrupted].fill_(1.0);
-  for (const auto& micro : step.micro_batches) pass(micro);
-  if (ranks_.size() > 1) add_up_ranks();
-  if (records_ && updates_++ == 1) update_graph_ = std::make_unique<ops::Graph>(*pool_, [&] { update(); });
+  for (const auto& micro : step.micro_batches)
+    pass(micro, ranks_.connected() && &micro == &step.micro_batches.back() ? Turn::Last : Turn::Earlier);
+  if (step.micro_batches.empty() && ranks_.connected()) add_up_without_rows();
+  if (records_ && updates_++ == 1) {
+    ranks_.synchronize();  // recording waits for the stream
+    update_graph_ = std::make_unique<ops::Graph>(*pool_, [&] { update(); });
+  }
   update_graph_ ? update_graph_->replay() : update();
 }
 
 /// The first batch of a size runs as it comes, which also has every library make what it makes on first use; the second
 /// is recorded.
-void StepEngine::pass(const PreparedStep::MicroBatch& micro) {
-  if (!records_) return compute(model::to_device(micro.rows, llama_.device()));
-  auto& recurring = passes_.try_emplace(micro.size, micro.size, llama_.device()).first->second;
+void StepEngine::pass(const PreparedStep::MicroBatch& micro, Turn turn) {
+  if (!records_) return compute(model::to_device(micro.rows, llama_.device()), turn);
+  auto& recurring = passes_.try_emplace({micro.size, turn}, micro.size, llama_.device()).first->second;
   recurring.batch.upload(micro.rows);
   if (!recurring.graph && ++recurring.seen > 1 && graphs_ < kMostGraphs) {
-    recurring.graph = std::make_unique<ops::Graph>(*pool_, [&] { compute(recurring.batch.batch()); });
+    recurring.graph = std::make_unique<ops::Graph>(*pool_, [&] { compute(recurring.batch.batch(), turn); });
     ++graphs_;
   }
-  recurring.graph ? recurring.graph->replay() : compute(recurring.batch.batch());
+  recurring.graph ? recurring.graph->replay() : compute(recurring.batch.batch(), turn);
 }
 
-void StepEngine::compute(const model::DeviceBatch& batch) {
-  sums_[Loss].add_(forward_backward(llama_, batch, config_.activations, &dropout_, numbers_.loss_factor()));
+void StepEngine::compute(const model::DeviceBatch& batch, Turn turn) {
+  std::function<void(int64_t)> after_backward;
+  if (turn == Turn::Last) after_backward = [&](int64_t layer) { add_up_gradients(layer); };
+  sums_[Loss].add_(
+      forward_backward(llama_, batch, config_.activations, &dropout_, numbers_.loss_factor(), after_backward));
+  if (turn == Turn::Last) add_up_sums();
 }
 
-void StepEngine::add_up_ranks() {
-  ranks_.all_reduce_start(lora_.gradients());
+void StepEngine::add_up_gradients(int64_t layer) {
+  for (const auto& range : ranges_)
+    if (range.first_layer == layer) ranks_.all_reduce_start(range.gradients);
+}
+
+void StepEngine::add_up_sums() {
   ranks_.all_reduce_start(sums_.narrow(0, 0, kOverRanks));
   ranks_.wait();
+}
+
+void StepEngine::add_up_without_rows() {
+  for (const auto& range : ranges_) ranks_.all_reduce_start(range.gradients);
+  add_up_sums();
 }
 
 void StepEngine::update() {
@@ -96,6 +121,7 @@ void StepEngine::update() {
 }
 
 StepEngine::Sums StepEngine::sums() {
+  ranks_.synchronize();
   const at::Tensor host = sums_.cpu();
   Sums out = {host[Loss].item<double>(), host[GradientNorm].item<double>()};
   if (host[Interrupted].item<double>() > 0.0) out.signal = SIGINT;

@@ -63,9 +63,20 @@ class StepEngine {
     std::unique_ptr<ops::Graph> graph;
   };
 
-  void pass(const PreparedStep::MicroBatch& micro);
-  void compute(const model::DeviceBatch& batch);
-  void add_up_ranks();
+  /// Of the micro-batches of a rank the last is the one in which gradients become what the other ranks want.
+  enum class Turn { Earlier, Last };
+  /// Gradients that are added up over the ranks in one go, as soon as the backward pass has left these layers.
+  struct Range {
+    int64_t first_layer;
+    at::Tensor gradients;
+  };
+
+  void pass(const PreparedStep::MicroBatch& micro, Turn turn);
+  void compute(const model::DeviceBatch& batch, Turn turn);
+  void add_up_gradients(int64_t layer);
+  void add_up_sums();
+  /// What the others expect of a rank that has no rows in a step.
+  void add_up_without_rows();
   void update();
 
   model::Llama& llama_;
@@ -74,6 +85,7 @@ class StepEngine {
   const ops::AdamWOptions& adamw_;
   const ops::Moments& moments_;
   comm::Communicator& ranks_;
+  std::vector<Range> ranges_;  // from the last layers to the first; none for a process without others
   ops::StepNumbers numbers_;
   std::optional<ops::LossScale> loss_scale_;  // as it is on the device when a step is done
   ops::DropoutContext dropout_;
@@ -82,7 +94,7 @@ class StepEngine {
   int64_t graphs_ = 0, updates_ = 0;
   ops::RopeTable rope_;  // what recorded passes read
   std::unique_ptr<ops::GraphPool> pool_;
-  std::map<data::BatchSize, Recurring> passes_;
+  std::map<std::pair<data::BatchSize, Turn>, Recurring> passes_;
   std::unique_ptr<ops::Graph> update_graph_;
 };
 

@@ -5,13 +5,13 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <cmath>
 #include <csignal>
 #include <cstring>
 #include <fstream>
 
 #include "slmi/base/atomic_file.h"
+#include "slmi/base/clock.h"
 #include "slmi/base/error.h"
 #include "slmi/base/json.h"
 #include "slmi/data/packing.h"
@@ -24,10 +24,6 @@ namespace slmi::train {
 namespace {
 
 namespace fs = std::filesystem;
-
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 /// A JSONL file that is appended to; on resume it is cut to what the checkpoint knew.
 class LineFile {

@@ -71,6 +71,7 @@ Validation Validator::operator()(int64_t step) {
   const at::Tensor of_all = sums.to(llama_->device());
   ranks_.all_reduce_start(of_all);
   ranks_.wait();
+  ranks_.synchronize();
   const at::Tensor host = of_all.cpu();
   Validation out;
   out.step = step;

@@ -102,5 +102,54 @@ TEST(Launch, WhatIsMissingOrNoRankIsNamed) {
   EXPECT_EQ(refusal(with(kTorchrun, "RANK", "8")), "RANK=8 with WORLD_SIZE=8: ranks count from 0 to 7");
 }
 
+MeetingPlace place(const Variables& variables, const Launch& launch) {
+  return read_meeting_place(
+      [&](const char* name) -> std::optional<std::string> {
+        const auto found = variables.find(name);
+        return found == variables.end() ? std::nullopt : std::optional(found->second);
+      },
+      launch);
+}
+
+TEST(MeetingPlace, IsWhatTheLauncherSaysOrThisMachine) {
+  const Launch one_machine = {Launcher::Mpirun, 1, 4, 1, 4}, unknown = {Launcher::Srun, 1, 4, 1, 0};
+  const auto given = place({{"MASTER_ADDR", "node3"}, {"MASTER_PORT", "1234"}}, unknown);
+  EXPECT_EQ(given.host, "node3");
+  EXPECT_EQ(given.port, 1234);
+  EXPECT_FALSE(given.served);
+  const auto here = place({}, one_machine);
+  EXPECT_EQ(here.host, "127.0.0.1");
+  EXPECT_EQ(here.port, 29500);
+  EXPECT_EQ(place({{"SLURM_STEP_NUM_NODES", "1"}}, unknown).host, "127.0.0.1");
+  EXPECT_EQ(place({}, {Launcher::Mpirun, 0, 1, 0, 1}).port, 0) << "one rank disturbs nobody";
+  const auto of_agent = place({{"MASTER_ADDR", "node3"},
+                               {"MASTER_PORT", "1234"},
+                               {"TORCHELASTIC_USE_AGENT_STORE", "True"},
+                               {"TORCHELASTIC_RESTART_COUNT", "2"}},
+                              unknown);
+  EXPECT_TRUE(of_agent.served);
+  EXPECT_EQ(of_agent.attempt, "2");
+}
+
+TEST(MeetingPlace, OfSeveralMachinesMustBeGiven) {
+  try {
+    place({}, {Launcher::Srun, 1, 4, 1, 0});
+    FAIL() << "accepted";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::Usage);
+    EXPECT_THAT(e.what(), ::testing::HasSubstr("MASTER_ADDR=$(scontrol show hostnames"));
+  }
+  EXPECT_THROW(place({{"MASTER_ADDR", "a"}, {"MASTER_PORT", "65536"}}, {}), Error);
+  EXPECT_THROW(place({{"MASTER_ADDR", "a"}, {"MASTER_PORT", "http"}}, {}), Error);
+}
+
+TEST(GpuOfRank, IsItsNumberOnTheMachineOrTheOnlyOne) {
+  const Launch third = {Launcher::Torchrun, 6, 8, 2, 4};
+  EXPECT_EQ(gpu_of_rank(third, 4), 2);
+  EXPECT_EQ(gpu_of_rank(third, 1), 0);
+  EXPECT_THROW(gpu_of_rank(third, 2), Error);
+  EXPECT_EQ(gpu_of_rank({}, 8), 0);
+}
+
 }  // namespace
 }  // namespace slmi::comm

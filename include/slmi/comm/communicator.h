@@ -22,11 +22,17 @@ class Communicator {
   int64_t rank() const { return rank_; }
   int64_t size() const { return size_; }
   bool first() const { return rank_ == 0; }
+  /// False for a process that no launcher started: what there is to share is shared with nobody.
+  virtual bool connected() const { return true; }
 
-  /// Starts adding up `range` of all ranks, in place: f32 or f64, contiguous, not to be touched before wait().
+  /// Starts adding up `range` of all ranks, in place: f32 or f64, contiguous, on this rank's device, not to be touched
+  /// before wait(). On a GPU it follows the current stream, and is recorded where that is being captured.
   virtual void all_reduce_start(const at::Tensor& range) = 0;
-  /// Until all that was started is done.
+  /// Sums that were started are there for what follows: on a GPU on the current stream, while the host goes on.
   virtual void wait() = 0;
+  /// Until a GPU has done what the current stream holds, sums with it. Whoever waits for the stream in another way
+  /// waits for ever if a rank is lost.
+  virtual void synchronize() = 0;
   /// Rank 0's bytes, to all: contiguous, of the same size everywhere.
   virtual void broadcast(const at::Tensor& tensor) = 0;
   /// Everyone's text, by rank.
@@ -48,6 +54,12 @@ std::unique_ptr<Communicator> single_process();
 /// @throws Error{Usage} if this program was built without MPI, or MPI sees other ranks than the environment says;
 /// Error{Peer} if ranks do not come.
 std::unique_ptr<Communicator> connect_cpus(const Launch& launch, std::chrono::milliseconds timeout);
+
+/// Joins the job on GPUs, through NCCL: one rank each. @param device this rank's, the current one. The ranks meet where
+/// read_meeting_place says.
+/// @throws Error{Usage} if this program was built without NCCL, or ranks share a GPU; as read_meeting_place;
+/// Error{Peer} if ranks do not come.
+std::unique_ptr<Communicator> connect_gpus(const Launch& launch, at::Device device, std::chrono::milliseconds timeout);
 
 /// One thing in which ranks must agree.
 struct Agreement {

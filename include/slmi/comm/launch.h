@@ -18,6 +18,10 @@ struct Launch {
   bool alone() const { return launcher == Launcher::None; }
 };
 
+/// Which of the `visible` GPUs of its machine a rank takes: its number there, or the only one, where the launcher shows
+/// each rank one of its own. @throws Error{Usage} if there is none for it.
+int64_t gpu_of_rank(const Launch& launch, int64_t visible);
+
 /// "mpirun", and so on; "no launcher".
 const char* name(Launcher launcher);
 
@@ -34,5 +38,20 @@ std::optional<std::string> environment(const char* name);
 /// @throws Error{Usage} if a variable is missing beside the others, is no number or out of range, or if torchrun's
 /// variables and another launcher's disagree.
 Launch read_launch(const Environment& get);
+
+/// Where ranks find each other before NCCL can: a TCP port.
+struct MeetingPlace {
+  std::string host;
+  uint16_t port = 0;    // 0: any that is free, for a rank that expects no other
+  bool served = false;  // the launcher answers there already; otherwise rank 0 does
+  std::string attempt;  // sets this start of the job apart from an earlier one at the same port
+};
+
+/// MASTER_ADDR and MASTER_PORT, as torchrun sets them. Where they are not set: this machine, if all ranks run on it,
+/// and port 29500, as libtorch's own programs do. TORCHELASTIC_USE_AGENT_STORE and TORCHELASTIC_RESTART_COUNT are
+/// torchrun's too.
+/// @throws Error{Usage} if ranks run on several machines, or the launcher does not say, and no address is given; for a
+/// port that is none.
+MeetingPlace read_meeting_place(const Environment& get, const Launch& launch);
 
 }  // namespace slmi::comm

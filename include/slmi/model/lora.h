@@ -41,6 +41,8 @@ class Lora {
   int64_t size() const { return values_.numel(); }
   const at::Tensor& values() const { return values_; }        // f32 [size]
   const at::Tensor& gradients() const { return gradients_; }  // f32 [size]
+  /// Those of layers [first, last), in the buffer of all.
+  at::Tensor gradients(int64_t first, int64_t last) const;
   /// Allocates the gradient buffer (zero). Without it the adapters are for inference.
   void enable_training();
 

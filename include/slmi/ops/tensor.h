@@ -16,6 +16,10 @@ std::string name(Compute compute);
 
 /// 90 for sm_90; 0 of a CPU. As kernels/cuda/capability.h has it.
 int compute_capability(at::Device device);
+/// GPUs that this process can use.
+int64_t gpu_count();
+/// The GPU that this thread's work without another device goes to; a CPU changes nothing.
+void make_current(at::Device device);
 
 /// Numbers a run is computed with; every report records it.
 struct NumericsPolicy {

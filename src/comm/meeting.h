@@ -1,0 +1,53 @@
+// Where ranks of a job find each other and exchange words: a key-value store at one of them (c10d's TCPStore).
+#pragma once
+
+#include <torch/csrc/distributed/c10d/Store.hpp>
+
+#include <string>
+#include <vector>
+
+#include "peers.h"
+#include "slmi/comm/launch.h"
+
+namespace slmi::comm {
+
+class Meeting {
+ public:
+  /// Waits for all ranks. `words` are this rank's, for the others to know it by beside its process.
+  /// @throws Error{Peer} naming the address and the ranks that did not come; Error{Device} if rank 0 cannot take the
+  /// port.
+  Meeting(const Launch& launch, const MeetingPlace& place, std::chrono::milliseconds timeout);
+
+  /// Everyone's text, by rank. @throws Error{Peer}.
+  std::vector<std::string> all_gather(const std::string& mine);
+  void barrier() { all_gather(""); }
+  /// Ranks that do not come to a roll call, which all hold that have waited in vain.
+  std::vector<int64_t> silent_ranks();
+  Peers& peers() { return peers_; }
+  /// Until all have left, or a short while: rank 0 takes the store with it.
+  void leave();
+  /// For libraries that meet in it themselves.
+  const c10::intrusive_ptr<c10d::Store>& store() const { return store_; }
+
+ private:
+  void connect(const MeetingPlace& place);
+  std::string key(const char* what, int64_t round, int64_t rank) const;
+  /// Ranks whose key is not there.
+  std::vector<int64_t> without(const char* what, int64_t round);
+  /// The store's answer. It is asked on a thread of its own, which is left behind, with what `question` holds, if no
+  /// answer comes: the store's own waits have no end where the process behind it is stopped.
+  template <class Question>
+  auto ask(Question question);
+  /// Where this rank holds the store and is about to leave it.
+  void linger() const;
+  [[noreturn]] void fail_without_store(const std::string& why);
+
+  Launch launch_;
+  std::string address_;
+  bool served_;
+  Peers peers_;
+  c10::intrusive_ptr<c10d::Store> store_;
+  int64_t round_ = 0;
+};
+
+}  // namespace slmi::comm
