@@ -3,6 +3,7 @@
 
 #include <c10/util/Logging.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <future>
 #include <thread>
@@ -18,7 +19,6 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kRollCall{2000};          // for a word, after the time-out
 constexpr milliseconds kGoodbye{2000};           // for the others to come to the end
-constexpr milliseconds kLinger{500};             // so that who comes to the same end a moment later can still ask
 constexpr milliseconds kSettling{200};           // until a process whose connections are gone is seen to have ended
 constexpr std::chrono::microseconds kNap{2000};  // of a wait: each look is a message to the store
 
@@ -88,7 +88,7 @@ std::vector<std::string> Meeting::all_gather(const std::string& mine) {
   peers_.wait_until([&] { return without("words", round).empty(); }, kNap,
                     [&] {
                       const auto missing = without("words", round);
-                      linger();
+                      linger(missing);
                       require(round > 0, ErrorKind::Peer,
                               "waited {:.0f} s at {} for {} of {} ranks that did not come: {}",
                               std::chrono::duration<double>(peers_.timeout()).count(), address_, missing.size(),
@@ -109,19 +109,30 @@ std::vector<int64_t> Meeting::silent_ranks() {
   std::vector<int64_t> missing;
   for (const auto end = Peers::Clock::now() + kRollCall; Peers::Clock::now() < end; std::this_thread::sleep_for(kNap))
     if (missing = without("here", 0); missing.empty()) break;
-  linger();
+  linger(missing);
   return missing;
 }
 
-void Meeting::linger() const {
-  if (launch_.rank == 0 && !served_) std::this_thread::sleep_for(kLinger);
+void Meeting::linger(const std::vector<int64_t>& missing) {
+  say_goodbye();
+  if (!holds_store()) return;
+  const auto end = Peers::Clock::now() + kGoodbye;
+  const auto has_gone = [&](int64_t rank) { return std::ranges::find(missing, rank) != missing.end(); };
+  while (Peers::Clock::now() < end && !std::ranges::all_of(without("bye", 0), has_gone))
+    std::this_thread::sleep_for(kNap);
+}
+
+void Meeting::say_goodbye() {
+  ask([name = key("bye", 0, launch_.rank)](c10d::Store& store) { return store.set(name, std::string("yes")); });
 }
 
 void Meeting::leave() {
   if (peers_.lost()) return;
   try {
     peers_.shorten(kGoodbye);
-    barrier();
+    say_goodbye();
+    if (holds_store())
+      peers_.wait_until([&] { return without("bye", 0).empty(); }, kNap, [&] { return without("bye", 0); });
   } catch (const Error&) {
   }
 }

@@ -24,7 +24,8 @@ class Meeting {
   /// Ranks that do not come to a roll call, which all hold that have waited in vain.
   std::vector<int64_t> silent_ranks();
   Peers& peers() { return peers_; }
-  /// Until all have left, or a short while: rank 0 takes the store with it.
+  /// Says that this rank is done. Rank 0, which takes the store with it, waits a short while for all to say so: for
+  /// words of their own, which are no answer to what another one waits for.
   void leave();
   /// For libraries that meet in it themselves.
   const c10::intrusive_ptr<c10d::Store>& store() const { return store_; }
@@ -38,8 +39,10 @@ class Meeting {
   /// answer comes: the store's own waits have no end where the process behind it is stopped.
   template <class Question>
   auto ask(Question question);
-  /// Where this rank holds the store and is about to leave it.
-  void linger() const;
+  bool holds_store() const { return launch_.rank == 0 && !served_; }
+  void say_goodbye();
+  /// Before the end that `missing` ranks bring: the others come to it a little later, and must still be able to ask.
+  void linger(const std::vector<int64_t>& missing);
   [[noreturn]] void fail_without_store(const std::string& why);
 
   Launch launch_;

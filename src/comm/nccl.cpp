@@ -9,6 +9,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdlib>
+#include <exception>
 #include <future>
 #include <map>
 #include <thread>
@@ -42,11 +43,12 @@ class Nccl final : public Communicator {
       ::setenv(variable, "0", 0);
   }
 
-  /// NCCL's own end waits for sums that are under way: where a rank is lost it is left as it is.
+  /// NCCL's own end waits for sums that are under way: where a rank is lost, or this one fails, it is left as it is.
   ~Nccl() override {
     meeting_.leave();
     if (!group_) return;
-    meeting_.peers().lost() ? static_cast<void>(group_.release()) : group_->shutdown();
+    const bool orderly = !meeting_.peers().lost() && std::uncaught_exceptions() == 0;
+    orderly ? group_->shutdown() : static_cast<void>(group_.release());
   }
   Nccl(const Nccl&) = delete;
   Nccl& operator=(const Nccl&) = delete;

@@ -125,6 +125,16 @@ TEST(Meeting, ARankThatStaysAwayLaterIsNamedByThoseThatWait) {
   for (const size_t rank : {0, 2}) EXPECT_THAT(got[rank], HasSubstr("7 waited 1 s for rank 1 (pid ")) << rank;
 }
 
+TEST(Meeting, WhoLeavesEarlyDoesNotAnswerWhatTheOthersWaitFor) {
+  const auto got = meet(free_place(), 3, {0, 1, 2}, milliseconds(1000), [](Meeting& meeting, int64_t rank) {
+    if (rank == 1) return std::string("left");
+    meeting.barrier();
+    return std::string("together");
+  });
+  EXPECT_EQ(got[1], "left");
+  for (const size_t rank : {0, 2}) EXPECT_THAT(got[rank], HasSubstr("7 waited 1 s for rank 1 (pid ")) << rank;
+}
+
 TEST(Meeting, ARollCallMissesWhoDoesNotAnswer) {
   const auto got = meet(free_place(), 3, {0, 1, 2}, milliseconds(5000), [](Meeting& meeting, int64_t rank) {
     if (rank == 2) return std::this_thread::sleep_for(milliseconds(3000)), std::string("away");

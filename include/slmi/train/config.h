@@ -17,7 +17,8 @@ enum class ComputeChoice { Auto, F32, BF16, F16 };
 enum class Schedule { Cosine, Linear, Constant };
 enum class OverLongRows { Refuse, Skip };
 
-inline constexpr const char* kCommTimeoutHelp = "With several ranks, how long one may stay away before the others stop";
+inline constexpr const char* kCommTimeoutHelp =
+    "With several ranks, how long one may stay away before the others stop; longer than a step takes";
 
 struct LoraConfig {
   int64_t rank = 16;
