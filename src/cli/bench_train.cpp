@@ -1,6 +1,4 @@
 // slmi bench train: how fast a base trains on this machine, on rows of given lengths.
-#include <unistd.h>
-
 #include <algorithm>
 #include <csignal>
 #include <filesystem>
@@ -13,6 +11,7 @@
 #include "slmi/base/clock.h"
 #include "slmi/base/error.h"
 #include "slmi/base/random.h"
+#include "slmi/base/scratch_directory.h"
 #include "slmi/ceilings/probe.h"
 #include "slmi/config/command_line.h"
 #include "slmi/config/config.h"
@@ -118,22 +117,6 @@ data::EncodedDataset random_rows(const BenchTrainConfig& config, int64_t count, 
   return data::EncodedDataset::from_ids(std::move(rows), {.max_seq_len = config.row_tokens});
 }
 
-/// A directory for the run's files, gone when the benchmark is.
-class ScratchRun {
- public:
-  ScratchRun() : path_(fs::temp_directory_path() / fmt::format("slmi-bench-{}", ::getpid())) {}
-  ~ScratchRun() {
-    std::error_code ignored;
-    remove_tree(path_, ignored);
-  }
-  ScratchRun(const ScratchRun&) = delete;
-  ScratchRun& operator=(const ScratchRun&) = delete;
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
-
 train::TrainConfig train_config(const BenchTrainConfig& config) {
   train::TrainConfig out;
   out.lora.rank = config.rank;
@@ -208,7 +191,7 @@ Steps time_steps(const BenchTrainConfig& config, model::Llama& llama, model::Lor
   const auto plan = data::make_plan(rows, rows_a_step, 0);
   for (int64_t s = config.warmup_steps; s < timed; ++s)
     for (const int64_t row : data::plan_step(plan, 0, s)) out.real += rows.length(row);
-  const ScratchRun run;
+  const ScratchDirectory run("slmi-bench");
   train::train(llama, lora, rows, settings, run.path(), hooks, ranks);
   return out;
 }

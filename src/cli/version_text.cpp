@@ -2,12 +2,13 @@
 #include "version_text.h"
 
 #include "slmi/base/version.h"
+#include "slmi/comm/communicator.h"
 #include "slmi/kernels/cpu/simd.h"
 
 namespace slmi::cli {
 
 std::string version_text() {
-  return build_text() + "\nSIMD: " + kernels::cpu::name(kernels::cpu::simd());
+  return build_text() + "\nranks: " + comm::transports() + "\nSIMD: " + kernels::cpu::name(kernels::cpu::simd());
 }
 
 }  // namespace slmi::cli

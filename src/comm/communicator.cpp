@@ -25,6 +25,17 @@ std::unique_ptr<Communicator> single_process() {
   return std::make_unique<SingleProcess>();
 }
 
+std::string transports() {
+  std::string out;
+#ifdef SLMI_WITH_MPI
+  out += "MPI on CPUs";
+#endif
+#ifdef SLMI_WITH_NCCL
+  out += out.empty() ? "NCCL on GPUs" : ", NCCL on GPUs";
+#endif
+  return out.empty() ? "one process only" : out;
+}
+
 #ifndef SLMI_WITH_MPI
 std::unique_ptr<Communicator> connect_cpus(const Launch& launch, std::chrono::milliseconds) {
   fail(ErrorKind::Usage,

@@ -2,41 +2,14 @@
 #include "over_ranks.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdlib>
-#include <cstring>
 #include <iterator>
 
-#include "slmi/base/atomic_file.h"
 #include "slmi/base/error.h"
+#include "slmi/base/scratch_directory.h"
 #include "slmi/comm/work.h"
 
 namespace slmi::eval {
 namespace {
-
-namespace fs = std::filesystem;
-
-/// A directory that only this rank sees, gone at the end: --out is rank 0's, and may be shared by machines.
-class Scratch {
- public:
-  Scratch() {
-    std::string name = (fs::path(comm::environment("TMPDIR").value_or("/tmp")) / "slmi-eval-XXXXXX").string();
-    const bool made = ::mkdtemp(name.data()) != nullptr;
-    require(made, ErrorKind::Output, "{}: cannot be made: {}; set TMPDIR to a directory that can be written to", name,
-            std::strerror(errno));
-    path_ = name;
-  }
-  ~Scratch() {
-    std::error_code ignored;
-    slmi::remove_tree(path_, ignored);
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
 
 /// `whole` with the answers of all shares in place of its own.
 ModelRun join(ModelRun whole, const std::vector<std::string>& shares) {
@@ -61,7 +34,8 @@ ModelRun join(ModelRun whole, const std::vector<std::string>& shares) {
 ModelRun run_over_ranks(const WorkerJob& job, const std::vector<std::string>& command, const std::atomic<int>* signal,
                         comm::Communicator& ranks) {
   const auto run = [&](const WorkerJob& part, const std::atomic<int>* stop) {
-    return run_in_process(part, command, Scratch().path(), stop);
+    const ScratchDirectory own("slmi-eval");  // --out is rank 0's, and may be shared by machines
+    return run_in_process(part, command, own.path(), stop);
   };
   WorkerJob part = job;
   ModelRun timed, share;

@@ -18,6 +18,7 @@
 #include "expect_error.h"
 #include "slmi/base/atomic_file.h"
 #include "slmi/base/mapped_file.h"
+#include "slmi/base/scratch_directory.h"
 #include "temporary_directory.h"
 
 namespace slmi {
@@ -262,6 +263,20 @@ TEST(MappedFile, MissingAndNotRegularAreErrors) {
   SLMI_EXPECT_ERROR(Input, "absent: cannot open: No such file or directory", MappedFile::open(directory / "absent"));
   SLMI_EXPECT_ERROR(Input, "not a regular file", MappedFile::open(directory.path()));
   SLMI_EXPECT_ERROR(Input, "/dev/null: not a regular file", MappedFile::open("/dev/null"));
+}
+
+TEST(ScratchDirectory, IsOnesOwnAndGoneWithItsFiles) {
+  std::filesystem::path first, second;
+  {
+    const ScratchDirectory one("slmi-test"), other("slmi-test");
+    first = one.path();
+    second = other.path();
+    EXPECT_NE(first, second);
+    EXPECT_EQ(std::filesystem::status(first).permissions(), std::filesystem::perms::owner_all);
+    write_all(first / "f", "text");
+  }
+  EXPECT_FALSE(std::filesystem::exists(first));
+  EXPECT_FALSE(std::filesystem::exists(second));
 }
 
 }  // namespace

@@ -21,6 +21,7 @@ TEST(Program, VersionNamesCommitLibtorchCudaAndSimd) {
                                     "compiler: [^\n]+\n"
                                     "libtorch: [0-9]+\\.[0-9]+[^\n]*\n"
                                     "CUDA: [^\n]+\n"
+                                    "ranks: (MPI on CPUs|NCCL on GPUs|MPI on CPUs, NCCL on GPUs|one process only)\n"
                                     "SIMD: scalar\n"));
 }
 

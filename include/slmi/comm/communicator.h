@@ -61,6 +61,9 @@ std::unique_ptr<Communicator> connect_cpus(const Launch& launch, std::chrono::mi
 /// Error{Peer} if ranks do not come.
 std::unique_ptr<Communicator> connect_gpus(const Launch& launch, at::Device device, std::chrono::milliseconds timeout);
 
+/// What this program was built with to speak to other ranks, for people: "MPI on CPUs, NCCL on GPUs".
+std::string transports();
+
 /// One thing in which ranks must agree.
 struct Agreement {
   std::string key, value;
