@@ -1,5 +1,5 @@
-// slmi eval over the ranks of a job: predictions and report are those of one process; ranks that differ or fail end
-// all.
+// Subcommands over the ranks of a job. slmi eval: predictions and report are those of one process; ranks that differ or
+// fail end all. slmi bench train: what ranks cost.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -158,6 +158,25 @@ TEST_F(EvalRanks, AFailureWhileOneRankMeasuresEndsAllWithItsMessage) {
   EXPECT_EQ(got.code, 8) << got.err;
   EXPECT_THAT(got.err, HasSubstr("slmi: rank 0: rank 1 ended: /nowhere/slmi-eval-"));
   EXPECT_FALSE(fs::exists(dir_ / "ranks/report.json"));
+}
+
+using BenchRanks = EvalRanks;
+
+TEST_F(BenchRanks, StepsOfAllRanksAreCountedAndWhatTheyCost) {
+  const std::string bench =
+      "'" SLMI_PROGRAM "' bench train --base base --device cpu --threads 1 --rows 3 --row-tokens 8 --steps 4";
+  const Outcome alone = here(bench + " --out alone.json"), two = here(kMpirun + " -n 2 " + bench + " --out two.json");
+  ASSERT_EQ(alone.code, 0) << alone.err;
+  ASSERT_EQ(two.code, 0) << two.err;
+  EXPECT_EQ(times(two.out, "step, median"), 1) << "rank 0 alone prints\n" << two.out;
+  const Json one = read_json_file((dir_ / "alone.json").string()), both = read_json_file((dir_ / "two.json").string());
+  EXPECT_FALSE(one.contains("ranks"));
+  EXPECT_EQ(both["ranks"], 2);
+  EXPECT_EQ(one["tokens_a_step"], 3 * 8);
+  EXPECT_EQ(both["tokens_a_step"], 2 * 3 * 8);
+  EXPECT_EQ(both["bytes_sent_a_rank"], both["gradient_bytes"]) << "half of it twice";
+  EXPECT_GT(both["efficiency"].get<double>(), 0.0);
+  EXPECT_GT(both["communication_ms"].get<double>(), 0.0);
 }
 
 }  // namespace
