@@ -2,10 +2,12 @@
 #include "slmi/formats/checkpoint.h"
 
 #include <algorithm>
+#include <functional>
 #include <set>
 
 #include "config_fields.h"
 #include "llama_limits.h"
+#include "slmi/base/parallel.h"
 #include "slmi/base/sha256.h"
 
 namespace slmi::formats {
@@ -85,6 +87,15 @@ std::vector<SafetensorsFile> open_shards(const fs::path& directory) {
   }
   problems.throw_if_any();
   return out;
+}
+
+void add_matrix(Sha256& hash, const quant::Nf4Matrix& matrix) {
+  for (const auto plane : {std::as_bytes(std::span(matrix.codes)), std::as_bytes(std::span(matrix.absmax)),
+                           std::as_bytes(std::span(matrix.absmax_codes)), std::as_bytes(std::span(matrix.absmax2)),
+                           std::as_bytes(std::span(&matrix.offset, 1))}) {
+    hash.update_u64(plane.size());
+    hash.update(plane);
+  }
 }
 
 }  // namespace
@@ -298,28 +309,36 @@ std::string Checkpoint::fingerprint() const {
 }
 
 std::string Checkpoint::content_digest() const {
+  constexpr size_t kPiece = size_t{1} << 20;  // planes are hashed in pieces side by side, and then the pieces' hashes
   Sha256 hash;
+  std::vector<std::function<void(Sha256&)>> pieces;
   const auto add = [&](std::span<const std::byte> plane) {
     hash.update_u64(plane.size());
-    hash.update(plane);
+    for (size_t at = 0; at < plane.size(); at += kPiece)
+      pieces.emplace_back(
+          [part = plane.subspan(at, std::min(kPiece, plane.size() - at))](Sha256& h) { h.update(part); });
   };
   for (const auto& [name, entry] : entries_) {
     add(std::as_bytes(std::span(name)));
     add(std::as_bytes(std::span(quant::name(entry.format))));
     add(std::as_bytes(std::span(entry.shape)));
-    if (entry.gptq) {
+    if (entry.gptq)
       for (const auto plane : {entry.gptq->qweight, entry.gptq->qzeros, entry.gptq->scales, entry.gptq->g_idx})
         add(plane);
-    } else if (entry.nf4) {
-      const quant::Nf4Matrix matrix = entry.nf4->matrix();
-      for (const auto plane : {std::as_bytes(std::span(matrix.codes)), std::as_bytes(std::span(matrix.absmax)),
-                               std::as_bytes(std::span(matrix.absmax_codes)), std::as_bytes(std::span(matrix.absmax2)),
-                               std::as_bytes(std::span(&matrix.offset, 1))})
-        add(plane);
-    } else {
+    else if (entry.nf4)
+      pieces.emplace_back([nf4 = &*entry.nf4](Sha256& h) { add_matrix(h, nf4->matrix()); });
+    else
       add(entry.bytes);
-    }
   }
+  std::vector<std::string> hashes(pieces.size());
+  parallel_for(static_cast<int64_t>(pieces.size()), [&](int64_t begin, int64_t end, int) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+      Sha256 piece;
+      pieces[i](piece);
+      hashes[i] = piece.hex();
+    }
+  });
+  for (const auto& piece : hashes) hash.update(piece);
   return hash.hex();
 }
 

@@ -1,9 +1,11 @@
 // Checkpoints: a small model in every form (single file, shards, GGUF) is the same model; misfits are all reported.
 #include "slmi/formats/checkpoint.h"
 
+#include <fstream>
 #include <numeric>
 
 #include "slmi/base/half.h"
+#include "slmi/base/parallel.h"
 #include "slmi/base/random.h"
 #include "slmi/formats/hf_directory.h"
 #include "test_files.h"
@@ -78,6 +80,34 @@ TEST(Checkpoint, FingerprintTellsSistersApart) {
   sister.write_directory(b.path());
   EXPECT_NE(Checkpoint::open(a.path())->fingerprint(), Checkpoint::open(b.path())->fingerprint());
   EXPECT_EQ(Checkpoint::open(a.path())->fingerprint().size(), 64u);
+}
+
+TEST(Checkpoint, DigestKnowsEveryByteAndNoThreads) {
+  const TempDir dir;
+  auto config = tiny_config();
+  config.vocab_size = 50000;  // matrices of several pieces
+  TinyModel(config).write_directory(dir.path());
+  const auto digest = [&] { return Checkpoint::open(dir.path())->content_digest(); };
+  set_num_threads(1);
+  const std::string whole = digest();
+  set_num_threads(3);
+  EXPECT_EQ(digest(), whole);
+  const auto file = dir / "model.safetensors";
+  const auto end = static_cast<int64_t>(std::filesystem::file_size(file));
+  ASSERT_GT(end, 4 << 20);
+  std::fstream bytes(file, std::ios::in | std::ios::out | std::ios::binary);
+  const auto flip = [&](int64_t at) {
+    bytes.seekg(at);
+    const int byte = bytes.get();
+    bytes.seekp(at);
+    bytes.put(static_cast<char>(byte ^ 1)).flush();
+  };
+  for (int64_t at = end - 1; at > 8192; at -= 1000003) {  // from the last byte to the header's end
+    flip(at);
+    EXPECT_NE(digest(), whole) << "byte " << at;
+    flip(at);
+  }
+  EXPECT_EQ(digest(), whole);
 }
 
 TEST(Checkpoint, TiedHeadIsAbsent) {
