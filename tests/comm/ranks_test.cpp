@@ -1,4 +1,5 @@
-// Runs of one, two and four ranks through MPI have the losses and the adapter of one process.
+// Runs of several ranks, through MPI or NCCL, have the losses and the adapter of one process; those of one rank its
+// bytes.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -22,7 +23,21 @@ const std::string kMpirun;
 #endif
 
 /// All rows of a step in one micro-batch of one process, or in several.
-class Ranks : public ::testing::TestWithParam<int> {
+class RunsOfRanks : public ::testing::TestWithParam<int> {
+ protected:
+  int run(const std::string& launcher, const fs::path& out, const std::string& device) const {
+    return std::system(command(launcher, out, device).c_str());
+  }
+  static std::string command(const std::string& launcher, const fs::path& out, const std::string& device) {
+    return launcher + " " + SLMI_RANKS_RUN + " " + out.string() + " " + std::to_string(GetParam()) + " " + device;
+  }
+  fs::path alone() const { return here_ / "alone"; }
+  void expect_run_of_one_process(const fs::path& out) const;
+
+  TemporaryDirectory here_;
+};
+
+class Ranks : public RunsOfRanks {
  protected:
   void SetUp() override {
     if (kMpirun.empty()) GTEST_SKIP() << "built without MPI (libopenmpi-dev is not installed)";
@@ -30,16 +45,32 @@ class Ranks : public ::testing::TestWithParam<int> {
     ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
     ::setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 1);
     ::setenv("OMP_NUM_THREADS", "1", 1);
-    ASSERT_EQ(run("", alone()), 0);
+    ASSERT_EQ(RunsOfRanks::run("", alone(), "cpu"), 0);
   }
-  int run(const std::string& launcher, const fs::path& out) const {
-    return std::system(
-        (launcher + " " + SLMI_RANKS_RUN + " " + out.string() + " " + std::to_string(GetParam())).c_str());
+  int run(int ranks, const fs::path& out) const {
+    return RunsOfRanks::run(kMpirun + " -n " + std::to_string(ranks), out, "cpu");
   }
-  int run(int ranks, const fs::path& out) const { return run(kMpirun + " -n " + std::to_string(ranks), out); }
-  fs::path alone() const { return here_ / "alone"; }
+};
 
-  TemporaryDirectory here_;
+/// A GPU each, by torchrun's variables.
+class GpuRanks : public RunsOfRanks {
+ protected:
+  void SetUp() override {
+    if (ops::gpu_count() == 0) GTEST_SKIP() << "no GPU here";
+    ASSERT_EQ(RunsOfRanks::run("", alone(), "cuda"), 0);
+  }
+  int run(int ranks, const fs::path& out) const {
+    std::string started, waited;
+    for (int rank = 0; rank < ranks; ++rank) {
+      const std::string number = std::to_string(rank);
+      std::string variables = "RANK=" + number + " LOCAL_RANK=" + number;
+      for (const char* size : {"WORLD_SIZE", "LOCAL_WORLD_SIZE"})
+        variables += std::string(" ") + size + "=" + std::to_string(ranks);
+      started += command(variables, out, "cuda") + " & p" + number + "=$!; ";
+      waited += (rank == 0 ? "wait $p" : " && wait $p") + number;
+    }
+    return std::system((started + waited).c_str());
+  }
 };
 
 std::vector<Json> lines_of(const fs::path& run) {
@@ -66,30 +97,45 @@ TEST_P(Ranks, OneRankThroughMpiGivesTheBytesOfOneProcess) {
   EXPECT_EQ(train::testing::differences(here_ / "one", alone()), std::vector<std::string>());
 }
 
-TEST_P(Ranks, TwoAndFourRanksHaveTheLossesAndTheAdapterOfOneProcess) {
-  const auto want = lines_of(alone());
+void RunsOfRanks::expect_run_of_one_process(const fs::path& out) const {
+  const auto want = lines_of(alone()), got = lines_of(out);
   ASSERT_EQ(want.size(), 20u);
   EXPECT_EQ(want.back().at("rows"), 2) << "the last step of an epoch is short";
   const auto start = matrices(model::testing::golden_dir() + "/tiny-tied-adapter"), end = matrices(alone() / "adapter");
-  for (const int ranks : {2, 4}) {
-    SCOPED_TRACE(ranks);
-    const fs::path out = here_ / std::to_string(ranks);
-    ASSERT_EQ(run(ranks, out), 0);
-    const auto got = lines_of(out);
-    ASSERT_EQ(got.size(), want.size());
-    for (size_t i = 0; i < got.size(); ++i) {
-      const auto loss = want[i].at("loss").get<double>();
-      EXPECT_NEAR(got[i].at("loss").get<double>(), loss, 1e-6 * loss) << "step " << i + 1;
-      for (const char* key : {"step", "lr", "rows", "targets"}) EXPECT_EQ(got[i].at(key), want[i].at(key)) << key;
-    }
-    for (const auto& [name, matrix] : matrices(out / "adapter")) {
-      const double moved = (end.at(name) - start.at(name)).norm().item<double>();
-      EXPECT_GT(moved, 0.0) << name;
-      EXPECT_LT((matrix - end.at(name)).norm().item<double>(), 1e-4 * moved) << name;
-    }
+  ASSERT_EQ(got.size(), want.size());
+  for (size_t i = 0; i < got.size(); ++i) {
+    const auto loss = want[i].at("loss").get<double>();
+    EXPECT_NEAR(got[i].at("loss").get<double>(), loss, 1e-6 * loss) << "step " << i + 1;
+    for (const char* key : {"step", "lr", "rows", "targets"}) EXPECT_EQ(got[i].at(key), want[i].at(key)) << key;
+  }
+  for (const auto& [name, matrix] : matrices(out / "adapter")) {
+    const double moved = (end.at(name) - start.at(name)).norm().item<double>();
+    EXPECT_GT(moved, 0.0) << name;
+    EXPECT_LT((matrix - end.at(name)).norm().item<double>(), 1e-4 * moved) << name;
   }
 }
 
+TEST_P(Ranks, TwoAndFourRanksHaveTheLossesAndTheAdapterOfOneProcess) {
+  for (const int ranks : {2, 4}) {
+    SCOPED_TRACE(ranks);
+    ASSERT_EQ(run(ranks, here_ / std::to_string(ranks)), 0);
+    expect_run_of_one_process(here_ / std::to_string(ranks));
+  }
+}
+
+TEST_P(GpuRanks, OneRankThroughNcclGivesTheBytesOfOneProcess) {
+  ASSERT_EQ(run(1, here_ / "one"), 0);
+  EXPECT_EQ(train::testing::differences(here_ / "one", alone()), std::vector<std::string>());
+}
+
+TEST_P(GpuRanks, AllGpusHaveTheLossesAndTheAdapterOfOneProcess) {
+  const auto gpus = static_cast<int>(ops::gpu_count());
+  if (gpus < 2) GTEST_SKIP() << "one GPU here";
+  ASSERT_EQ(run(gpus, here_ / "all"), 0);
+  expect_run_of_one_process(here_ / "all");
+}
+
+INSTANTIATE_TEST_SUITE_P(MicroTokens, GpuRanks, ::testing::Values(40, 4096));
 INSTANTIATE_TEST_SUITE_P(MicroTokens, Ranks, ::testing::Values(40, 4096));
 
 }  // namespace
