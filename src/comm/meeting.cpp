@@ -85,7 +85,7 @@ void Meeting::connect(const MeetingPlace& place) {
 std::vector<std::string> Meeting::all_gather(const std::string& mine) {
   const int64_t round = round_++;
   ask([name = key("words", round, launch_.rank), mine](c10d::Store& store) { return store.set(name, mine); });
-  peers_.wait_until([&] { return without("words", round).empty(); }, kNap,
+  peers_.wait_until([&] { return all_said("words", round); }, kNap,
                     [&] {
                       const auto missing = without("words", round);
                       linger(missing);
@@ -96,8 +96,8 @@ std::vector<std::string> Meeting::all_gather(const std::string& mine) {
                       return missing;
                     });
   std::vector<std::string> out;
-  for (int64_t rank = 0; rank < launch_.size; ++rank)
-    out.push_back(ask([name = key("words", round, rank)](c10d::Store& store) { return store.get_to_str(name); }));
+  for (const auto& words : ask([all = keys("words", round)](c10d::Store& store) { return store.multiGet(all); }))
+    out.emplace_back(words.begin(), words.end());
   // All have written this round's words, so all have read those before the last.
   if (round > 1)
     ask([name = key("words", round - 2, launch_.rank)](c10d::Store& store) { return store.deleteKey(name); });
@@ -131,8 +131,7 @@ void Meeting::leave() {
   try {
     peers_.shorten(kGoodbye);
     say_goodbye();
-    if (holds_store())
-      peers_.wait_until([&] { return without("bye", 0).empty(); }, kNap, [&] { return without("bye", 0); });
+    if (holds_store()) peers_.wait_until([&] { return all_said("bye", 0); }, kNap, [&] { return without("bye", 0); });
   } catch (const Error&) {
   }
 }
@@ -141,14 +140,21 @@ std::string Meeting::key(const char* what, int64_t round, int64_t rank) const {
   return fmt::format("{}/{}/{}", what, round, rank);
 }
 
+std::vector<std::string> Meeting::keys(const char* what, int64_t round) const {
+  std::vector<std::string> out;
+  for (int64_t rank = 0; rank < launch_.size; ++rank) out.push_back(key(what, round, rank));
+  return out;
+}
+
+bool Meeting::all_said(const char* what, int64_t round) {
+  return ask([all = keys(what, round)](c10d::Store& store) { return store.check(all); });
+}
+
 std::vector<int64_t> Meeting::without(const char* what, int64_t round) {
-  std::vector<std::string> keys;
-  for (int64_t rank = 0; rank < launch_.size; ++rank) keys.push_back(key(what, round, rank));
-  return ask([keys](c10d::Store& store) {
+  return ask([all = keys(what, round)](c10d::Store& store) {
     std::vector<int64_t> out;
-    if (store.check(keys)) return out;
-    for (size_t rank = 0; rank < keys.size(); ++rank)
-      if (!store.check({keys[rank]})) out.push_back(static_cast<int64_t>(rank));
+    for (size_t rank = 0; rank < all.size(); ++rank)
+      if (!store.check({all[rank]})) out.push_back(static_cast<int64_t>(rank));
     return out;
   });
 }

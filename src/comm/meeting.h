@@ -33,6 +33,9 @@ class Meeting {
  private:
   void connect(const MeetingPlace& place);
   std::string key(const char* what, int64_t round, int64_t rank) const;
+  std::vector<std::string> keys(const char* what, int64_t round) const;  // by rank
+  /// One message, whatever the number of ranks: for waits.
+  bool all_said(const char* what, int64_t round);
   /// Ranks whose key is not there.
   std::vector<int64_t> without(const char* what, int64_t round);
   /// The store's answer. It is asked on a thread of its own, which is left behind, with what `question` holds, if no

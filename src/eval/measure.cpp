@@ -85,7 +85,7 @@ class Measurement {
     if (options_.latency_rows > 0) throughput();
     if (options_.loss) mean_loss();
     if (options_.answers) answer_all();
-    run_.facts.base_sha256 = weights_hash(*opened_.files.checkpoint);
+    if (options_.answers && options_.share == 0) run_.facts.base_sha256 = weights_hash(*opened_.files.checkpoint);
     return std::move(run_);
   }
 

@@ -34,10 +34,10 @@ StepEngine::StepEngine(model::Llama& llama, model::Lora& lora, const TrainConfig
   const auto device = llama.device();
   if (!device.is_cpu()) dropout_.step_on_device = at::zeros({1}, at::TensorOptions().dtype(at::kLong).device(device));
   if (llama.compute_type() == at::kHalf) set_loss_scale({.scale = static_cast<float>(config.initial_loss_scale)});
-  const int64_t layers = llama.config().num_layers;
-  for (int64_t i = std::min(kRanges, layers); i > 0 && ranks.connected(); --i) {
-    const auto border = [&](int64_t range) { return range * layers / std::min(kRanges, layers); };
-    ranges_.push_back({border(i - 1), lora.gradients(border(i - 1), border(i))});
+  const int64_t layers = llama.config().num_layers, count = ranks.connected() ? std::min(kRanges, layers) : 0;
+  for (int64_t i = count; i > 0; --i) {
+    const int64_t first = (i - 1) * layers / count, last = i * layers / count;
+    ranges_.push_back({first, lora.gradients(first, last)});
   }
   records_ = config.cuda_graphs && ops::flash_serves(device, llama.compute_type(), llama.attention_shape());
   if (!records_) return;

@@ -18,7 +18,7 @@ enum class Schedule { Cosine, Linear, Constant };
 enum class OverLongRows { Refuse, Skip };
 
 inline constexpr const char* kCommTimeoutHelp =
-    "With several ranks, how long one may stay away before the others stop; longer than a step takes";
+    "With several ranks, how long one may stay away before the others stop; in training longer than a step takes";
 
 struct LoraConfig {
   int64_t rank = 16;
