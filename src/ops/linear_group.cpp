@@ -274,7 +274,7 @@ bool LinearGroup::thin_backward(const at::Tensor& dy_ext, const Kept& kept, cons
   if (wanted == InputGradient::Wanted) room = at::empty({dy.size(0), k_}, dy.options());
   if (!thin_fits(dy, begin, thin_.rank) || !thin_fits(kept.x.defined() ? kept.x : room, {0, k_}, total_rank_))
     return false;
-  thin_project(dy, thin_.transposed, begin, du);
+  thin_update_gradients(dy, thin_.transposed, kept.u, begin, thin_.scale, du, grad_b);
   if (wanted == InputGradient::Wanted) {
     dx = room;
     const at::Tensor w = input_gradient_weight();
@@ -283,7 +283,6 @@ bool LinearGroup::thin_backward(const at::Tensor& dy_ext, const Kept& kept, cons
     else
       at::mm_out(dx, dy, w.narrow(0, 0, n_)).add_(dropped(at::mm(du, a_), *dropout));
   }
-  thin_gradient_b(dy, kept.u, begin, thin_.scale, grad_b);
   at::Tensor x = kept.input(dx);
   if (dropout != nullptr) x = dropped(x, *dropout);
   thin_gradient_a(x, du, grad_a);

@@ -20,21 +20,17 @@ AdapterColumns columns_of(const ColumnBegins& begin) {
   return out;
 }
 
-void gradient(const at::Tensor& x, const at::Tensor& q, const ColumnBegins& begin, int64_t rank, GradientLayout layout,
-              double scale, const std::vector<at::Tensor>& targets) {
-  on_16_bits(x, [&](auto tag, auto stream) {
-    using T = Element<decltype(tag)>;
-    const AdapterColumns columns = columns_of(begin);
-    AdapterTargets out;
-    for (size_t i = 0; i < targets.size(); ++i) {
-      out.data[i] = pointer<float>(targets[i]);
-      out.size[i] = targets[i].numel();
-    }
-    const at::Tensor scratch =
-        at::empty({kernels::cuda::lora_gradient_scratch(x.size(0), columns, rank)}, x.options().dtype(at::kFloat));
-    kernels::cuda::lora_gradient(pointer<T>(x), x.stride(0), x.size(0), columns, pointer<T>(q), q.stride(0), rank,
-                                 layout, static_cast<float>(scale), out, pointer<float>(scratch), stream);
-  });
+AdapterTargets targets_of(const std::vector<at::Tensor>& targets) {
+  AdapterTargets out;
+  for (size_t i = 0; i < targets.size(); ++i) {
+    out.data[i] = pointer<float>(targets[i]);
+    out.size[i] = targets[i].numel();
+  }
+  return out;
+}
+
+at::Tensor scratch_beside(const at::Tensor& x, int64_t values) {
+  return at::empty({values}, x.options().dtype(at::kFloat));
 }
 
 }  // namespace
@@ -78,13 +74,28 @@ void thin_project(const at::Tensor& x, const at::Tensor& p, const ColumnBegins& 
 }
 
 void thin_gradient_a(const at::Tensor& x, const at::Tensor& q, const std::vector<at::Tensor>& targets) {
-  gradient(x, q, {0, x.size(1)}, q.size(1), GradientLayout::RankFirst, 1.0, targets);
+  on_16_bits(x, [&](auto tag, auto stream) {
+    using T = Element<decltype(tag)>;
+    const AdapterColumns columns = columns_of({0, x.size(1)});
+    const int64_t rank = q.size(1);
+    const at::Tensor scratch = scratch_beside(x, kernels::cuda::lora_gradient_scratch(x.size(0), columns, rank));
+    kernels::cuda::lora_gradient(pointer<T>(x), x.stride(0), x.size(0), columns, pointer<T>(q), q.stride(0), rank,
+                                 GradientLayout::RankFirst, 1.0f, targets_of(targets), pointer<float>(scratch), stream);
+  });
 }
 
-void thin_gradient_b(const at::Tensor& x, const at::Tensor& q, const ColumnBegins& begin, double scale,
-                     const std::vector<at::Tensor>& targets) {
-  gradient(x, q, begin, q.size(1) / (static_cast<int64_t>(begin.size()) - 1), GradientLayout::ColumnsFirst, scale,
-           targets);
+void thin_update_gradients(const at::Tensor& dy, const at::Tensor& p, const at::Tensor& u, const ColumnBegins& begin,
+                           double scale, const at::Tensor& du, const std::vector<at::Tensor>& targets) {
+  on_16_bits(dy, [&](auto tag, auto stream) {
+    using T = Element<decltype(tag)>;
+    const AdapterColumns columns = columns_of(begin);
+    const int64_t rank = p.size(0);
+    const at::Tensor scratch =
+        scratch_beside(dy, kernels::cuda::lora_update_gradients_scratch(dy.size(0), columns, rank));
+    kernels::cuda::lora_update_gradients(
+        pointer<T>(dy), dy.stride(0), dy.size(0), columns, pointer<T>(p), p.stride(0), pointer<T>(u), u.stride(0), rank,
+        pointer<T>(du), du.stride(0), static_cast<float>(scale), targets_of(targets), pointer<float>(scratch), stream);
+  });
 }
 
 }  // namespace slmi::ops

@@ -34,8 +34,10 @@ void thin_project(const at::Tensor& x, const at::Tensor& p, const ColumnBegins& 
 /// targets += q^T x, the rows shared out to the targets in order. x [T, K], q [T, R], target f32 [its R, K].
 void thin_gradient_a(const at::Tensor& x, const at::Tensor& q, const std::vector<at::Tensor>& targets);
 
-/// target i += scale * x_i^T q_i. x [T, columns], q [T, adapters * rank], target i f32 [columns of i, rank].
-void thin_gradient_b(const at::Tensor& x, const at::Tensor& q, const ColumnBegins& begin, double scale,
-                     const std::vector<at::Tensor>& targets);
+/// What an update u B^T takes from dy, in one pass over it: du as thin_project(dy, p, begin, du), and the gradients of
+/// each B, target i += scale * dy_i^T u_i. dy [T, columns], u and du [T, adapters * rank], target i f32 [columns of i,
+/// rank].
+void thin_update_gradients(const at::Tensor& dy, const at::Tensor& p, const at::Tensor& u, const ColumnBegins& begin,
+                           double scale, const at::Tensor& du, const std::vector<at::Tensor>& targets);
 
 }  // namespace slmi::ops

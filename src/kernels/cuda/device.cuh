@@ -64,6 +64,15 @@ void allow_memory(const char* what, Kernel kernel, int bytes) {
     check_launch(what);
 }
 
+/// Bytes of shared memory that a block can have on the current card, when asked for.
+inline int most_shared_memory(const char* what) {
+  int device = 0, most = 0;
+  if (cudaGetDevice(&device) != cudaSuccess ||
+      cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess)
+    check_launch(what);
+  return most;
+}
+
 constexpr int kWarp = 32;
 constexpr float kLog2E = 1.44269504088896341f;
 

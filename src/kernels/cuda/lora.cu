@@ -5,38 +5,14 @@
 #include <algorithm>
 
 #include "launch.h"
-#include "tensor_core.cuh"
+#include "lora_tiles.cuh"
 
 namespace slmi::kernels::cuda {
 namespace {
 
 using namespace detail;
 
-constexpr int kTileRows = 32, kTileColumns = 64, kTileBytes = kTileRows * kTileColumns * 2, kStages = 3;
-constexpr int kStep = 16;       // of a tensor core product: its depth, and the rank of one tile
-constexpr int kChunk = 16 / 2;  // elements of 16 bytes
-constexpr int kChunksARow = kTileColumns / kChunk;
 constexpr int kProjectWarps = 8, kGradientWarps = 4;
-constexpr int kMaxRankTiles = 4;
-constexpr int64_t kGradientBlocks = 128;  // about as many pieces of work, so that sums do not depend on the card
-
-/// Where 16 bytes of a tile lie: their place in the row is mixed with the row, so that eight rows of one column are in
-/// different banks.
-__device__ inline uint32_t tile_offset(int row, int chunk) {
-  return static_cast<uint32_t>((row * kChunksARow + (chunk ^ (row % 8))) * 16);
-}
-
-/// Starts copying x[row0 .. row0 + 32)[column0 .. column0 + 64); rows from `rows` on are zero.
-template <class T>
-__device__ void fetch_tile(uint32_t tile, const T* x, int64_t stride, int64_t row0, int64_t rows, int64_t column0,
-                           int lane) {
-#pragma unroll
-  for (int i = 0; i < kTileRows * kChunksARow / kWarp; ++i) {
-    const int id = i * kWarp + lane, row = id / kChunksARow, chunk = id % kChunksARow;
-    const bool there = row0 + row < rows;
-    copy_async(tile + tile_offset(row, chunk), there ? x + (row0 + row) * stride + column0 + chunk * kChunk : x, there);
-  }
-}
 
 template <class T>
 struct Project {
@@ -50,7 +26,7 @@ struct Project {
 };
 
 /// A block: 32 rows, the columns of one adapter shared out to its warps, which add up at the end.
-template <class T, int kRankTiles>
+template <class T, int kRankTiles, int kStages>
 __global__ void __launch_bounds__(kProjectWarps* kWarp) project(Project<T> a) {
   extern __shared__ __align__(128) unsigned char memory[];
   constexpr int kRowTiles = kTileRows / 8;
@@ -136,14 +112,11 @@ struct Gradient {
   int64_t rank_step, column_step;
 };
 
-/// Bytes between rows of q in shared memory: 16 more than the row, which puts eight rows into different banks.
-template <int kRankTiles>
-constexpr int kQRowBytes = kRankTiles* kStep * 2 + 16;
 template <int kRankTiles>
 constexpr int kGradientStageBytes = kTileBytes + kTileRows* kQRowBytes<kRankTiles>;
 
 /// A warp: 64 columns, a piece of the rows.
-template <class T, int kRankTiles>
+template <class T, int kRankTiles, int kStages>
 __global__ void __launch_bounds__(kGradientWarps* kWarp) gradient(Gradient<T> a) {
   extern __shared__ __align__(128) unsigned char memory[];
   constexpr int kColumnTiles = kTileColumns / 8, kStageBytes = kGradientStageBytes<kRankTiles>;
@@ -253,27 +226,6 @@ __global__ void copy(const T* x, int64_t x_stride, uint32_t count, uint32_t pack
   store<V>(out + row * out_stride + column, load<V>(x + row * x_stride + column));
 }
 
-/// run.operator()<rank / 16>().
-template <class Run>
-void at_rank(int64_t rank, const Run& run) {
-  switch (rank) {
-    case 16:
-      return run.template operator()<1>();
-    case 32:
-      return run.template operator()<2>();
-    case 48:
-      return run.template operator()<3>();
-    case 64:
-      return run.template operator()<4>();
-    default:
-      refuse("LoRA product", "a rank that is not 16, 32, 48 or 64");
-  }
-}
-
-int64_t total_columns(const AdapterColumns& columns) {
-  return columns.begin[columns.count];
-}
-
 struct Pieces {
   int64_t count, rows;
 };
@@ -327,10 +279,14 @@ void lora_project(const T* x, int64_t x_stride, int64_t rows, const AdapterColum
   if (rows == 0) return;
   const Project<T> a = {x, x_stride, rows, columns, p, p_stride, out, out_stride};
   at_rank(rank, [&]<int kRankTiles>() {
-    constexpr int kBytes = kProjectWarps * std::max(kStages * kTileBytes, kTileRows * kRankTiles * kStep * 4);
-    allow_memory("shared memory of a LoRA product", project<T, kRankTiles>, kBytes);
+    constexpr int kStageBytes = kProjectWarps * kTileBytes;
+    static_assert(kProjectWarps * kTileRows * kRankTiles * kStep * 4 <= 2 * kStageBytes,
+                  "the sums take the tiles' place");
     const dim3 grid(static_cast<unsigned>(ceil_div(rows, kTileRows)), static_cast<unsigned>(columns.count));
-    project<T, kRankTiles><<<grid, kProjectWarps * kWarp, kBytes, stream>>>(a);
+    at_stages(kStageBytes, 0, [&]<int kStages>(int bytes) {
+      allow_memory(kMemory, project<T, kRankTiles, kStages>, bytes);
+      project<T, kRankTiles, kStages><<<grid, kProjectWarps * kWarp, static_cast<size_t>(bytes), stream>>>(a);
+    });
   });
   check_launch("lora_project");
 }
@@ -350,11 +306,12 @@ void lora_gradient(const T* x, int64_t x_stride, int64_t rows, const AdapterColu
   const Gradient<T> a = {
       x, x_stride, rows, columns, q, q_stride, pieces.rows, scratch, rank_first ? width : 1, rank_first ? 1 : rank};
   at_rank(rank, [&]<int kRankTiles>() {
-    constexpr int kBytes = kGradientWarps * kStages * kGradientStageBytes<kRankTiles>;
-    allow_memory("shared memory of a LoRA product", gradient<T, kRankTiles>, kBytes);
     const dim3 grid(static_cast<unsigned>(ceil_div(width, kGradientWarps * kTileColumns)),
                     static_cast<unsigned>(pieces.count));
-    gradient<T, kRankTiles><<<grid, kGradientWarps * kWarp, kBytes, stream>>>(a);
+    at_stages(kGradientWarps * kGradientStageBytes<kRankTiles>, 0, [&]<int kStages>(int bytes) {
+      allow_memory(kMemory, gradient<T, kRankTiles, kStages>, bytes);
+      gradient<T, kRankTiles, kStages><<<grid, kGradientWarps * kWarp, static_cast<size_t>(bytes), stream>>>(a);
+    });
   });
   Targets out = {};
   for (int i = 0; i < kMaxAdapters; ++i) {

@@ -112,6 +112,65 @@ TYPED_TEST(CudaLora, GradientsAreAddedInBothLayoutsAndRepeatTheirBits) {
   }
 }
 
+TYPED_TEST(CudaLora, OnePassHasTheGradientsOfBothSides) {
+  using T = TypeParam;
+  auto shapes = this->shapes();
+  shapes.push_back({300, 32, {2, {0, 576, 1152}}});
+  shapes.push_back({1000, 16, {3, {0, 2048, 2560, 3072}}});
+  for (const auto& s : shapes) {
+    const int64_t width = s.columns.begin[s.columns.count], stride = width + 16, p_stride = width + 2;
+    const int64_t u_width = s.columns.count * s.rank, u_stride = u_width + 8;
+    const auto dy = Rows<T>::random(s.rows, width, stride, 61), p = Rows<T>::random(s.rank, width, p_stride, 62, 0.05),
+               u = Rows<T>::random(s.rows, u_width, u_stride, 63);
+    const auto before = Rows<float>::random(1, width * s.rank, width * s.rank, 64).values();
+    const auto run = [&] {
+      auto gradient = Rows<float>::random(1, width * s.rank, width * s.rank, 64);
+      Rows<T> du(s.rows, u_width, u_width + 8);
+      AdapterTargets targets;
+      for (int i = 0; i < s.columns.count; ++i) {
+        targets.data[i] = gradient.data() + s.columns.begin[i] * s.rank;
+        targets.size[i] = (s.columns.begin[i + 1] - s.columns.begin[i]) * s.rank;
+      }
+      const int64_t scratch_size = lora_update_gradients_scratch(s.rows, s.columns, s.rank);
+      const Rows<float> scratch(1, scratch_size, scratch_size);
+      lora_update_gradients(dy.data(), stride, s.rows, s.columns, p.data(), p_stride, u.data(), u_stride, s.rank,
+                            du.data(), du.stride(), 0.5f, targets, scratch.data(), nullptr);
+      EXPECT_TRUE(gradient.only_rows_written());
+      EXPECT_TRUE(du.only_rows_written());
+      EXPECT_TRUE(scratch.nothing_beside_written());
+      return std::pair(du.values(), gradient.values());
+    };
+    const auto got = run();
+    const auto ys = dy.values(), ps = p.values(), us = u.values();
+    const int64_t row_step = s.rows > 1000 ? 97 : 1, column_step = s.rows > 500 ? 61 : 1;
+    for (int64_t t = 0; t < s.rows; t += row_step) {
+      for (int64_t o = 0; o < u_width; ++o) {
+        const int64_t adapter = o / s.rank, begin = s.columns.begin[adapter], end = s.columns.begin[adapter + 1];
+        Exact want;
+        for (int64_t c = begin; c < end; ++c)
+          want.add(ys[static_cast<size_t>(t * width + c)], ps[static_cast<size_t>(o % s.rank * width + c)]);
+        ASSERT_NEAR(got.first[static_cast<size_t>(t * u_width + o)], want.sum,
+                    want.bound(end - begin, unit_roundoff<T>()))
+            << "row " << t << " of " << s.rows << ", " << o << " of " << u_width << ", columns " << width;
+      }
+    }
+    for (int64_t c = 0; c < width; c += column_step) {
+      int64_t adapter = 0;
+      while (c >= s.columns.begin[adapter + 1]) ++adapter;
+      for (int64_t r = 0; r < s.rank; ++r) {
+        Exact want;
+        for (int64_t t = 0; t < s.rows; ++t)
+          want.add(ys[static_cast<size_t>(t * width + c)], us[static_cast<size_t>(t * u_width + adapter * s.rank + r)]);
+        const auto at = static_cast<size_t>(c * s.rank + r);
+        const double sum = static_cast<double>(before[at]) + 0.5 * want.sum;
+        ASSERT_NEAR(got.second[at], sum, want.bound(s.rows, 0) + 0x1p-23 * std::fabs(sum))
+            << "column " << c << " of " << width << ", rank " << r << ", rows " << s.rows;
+      }
+    }
+    EXPECT_EQ(run(), got);
+  }
+}
+
 TYPED_TEST(CudaLora, OtherLayoutsAreNotTaken) {
   using T = TypeParam;
   const auto* aligned = reinterpret_cast<const T*>(256);

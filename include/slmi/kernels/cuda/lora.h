@@ -84,4 +84,20 @@ void lora_gradient(const T* x, int64_t x_stride, int64_t rows, const AdapterColu
                    int64_t q_stride, int64_t rank, GradientLayout layout, float scale, const AdapterTargets& targets,
                    float* scratch, Stream stream);
 
+/// f32 values that lora_update_gradients needs.
+int64_t lora_update_gradients_scratch(int64_t rows, const AdapterColumns& columns, int64_t rank);
+
+// du[t][i*rank + r] = sum over the columns c of adapter i of dy[t][c] * p[r][c]
+// target_i[c][r] += scale * sum over t of dy[t][c] * u[t][i*rank + r]
+//
+// lora_project and lora_gradient of dy, in one pass over it: dy is most of what they read. Ranks above 32 take two.
+// Shapes    dy T [rows, columns]; p T [rank, columns], rows p_stride apart, 4-byte starts; u and du T [rows, count *
+//           rank], u with 16-byte starts; targets f32 [columns of i, rank].
+// Numerics  sums over fixed pieces of rows and columns, added in order: equal bits in every run.
+// Requires  lora_fits(dy) and of u, rank a multiple of 16, at most 64.
+template <class T>
+void lora_update_gradients(const T* dy, int64_t dy_stride, int64_t rows, const AdapterColumns& columns, const T* p,
+                           int64_t p_stride, const T* u, int64_t u_stride, int64_t rank, T* du, int64_t du_stride,
+                           float scale, const AdapterTargets& targets, float* scratch, Stream stream);
+
 }  // namespace slmi::kernels::cuda

@@ -1,0 +1,68 @@
+// Tiles that the kernels of LoRA's products stream through shared memory, and what else they share.
+#pragma once
+
+#include "slmi/kernels/cuda/lora.h"
+#include "tensor_core.cuh"
+
+namespace slmi::kernels::cuda::detail {
+
+constexpr int kTileRows = 32, kTileColumns = 64, kTileBytes = kTileRows * kTileColumns * 2;
+constexpr int kStep = 16;       // of a tensor core product: its depth, and the rank of one tile
+constexpr int kChunk = 16 / 2;  // elements of 16 bytes
+constexpr int kChunksARow = kTileColumns / kChunk;
+constexpr int kMaxRankTiles = 4;
+constexpr int64_t kGradientBlocks = 128;  // about as many pieces of work, so that sums do not depend on the card
+
+/// Where 16 bytes of a tile lie: their place in the row is mixed with the row, so that eight rows of one column are in
+/// different banks.
+__device__ inline uint32_t tile_offset(int row, int chunk) {
+  return static_cast<uint32_t>((row * kChunksARow + (chunk ^ (row % 8))) * 16);
+}
+
+/// A warp starts copying x[row0 .. row0 + 32)[column0 .. column0 + 64); rows from `rows` on are zero.
+template <class T>
+__device__ void fetch_tile(uint32_t tile, const T* x, int64_t stride, int64_t row0, int64_t rows, int64_t column0,
+                           int lane) {
+#pragma unroll
+  for (int i = 0; i < kTileRows * kChunksARow / kWarp; ++i) {
+    const int id = i * kWarp + lane, row = id / kChunksARow, chunk = id % kChunksARow;
+    const bool there = row0 + row < rows;
+    copy_async(tile + tile_offset(row, chunk), there ? x + (row0 + row) * stride + column0 + chunk * kChunk : x, there);
+  }
+}
+
+/// Bytes between rows of q in shared memory: 16 more than the row, which puts eight rows into different banks.
+template <int kRankTiles>
+constexpr int kQRowBytes = kRankTiles* kStep * 2 + 16;
+
+/// run.operator()<rank / 16>().
+template <class Run>
+void at_rank(int64_t rank, const Run& run) {
+  switch (rank) {
+    case 16:
+      return run.template operator()<1>();
+    case 32:
+      return run.template operator()<2>();
+    case 48:
+      return run.template operator()<3>();
+    case 64:
+      return run.template operator()<4>();
+    default:
+      refuse("LoRA product", "a rank that is not 16, 32, 48 or 64");
+  }
+}
+
+constexpr const char* kMemory = "shared memory of a LoRA product";
+
+/// run.operator()<stages>(bytes): three in flight, or two on cards whose blocks have no memory for more (sm_86, sm_89).
+template <class Run>
+void at_stages(int stage_bytes, int other_bytes, const Run& run) {
+  const auto bytes = [&](int stages) { return stages * stage_bytes + other_bytes; };
+  bytes(3) <= most_shared_memory(kMemory) ? run.template operator()<3>(bytes(3)) : run.template operator()<2>(bytes(2));
+}
+
+inline int64_t total_columns(const AdapterColumns& columns) {
+  return columns.begin[columns.count];
+}
+
+}  // namespace slmi::kernels::cuda::detail
