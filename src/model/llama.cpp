@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "slmi/ops/copy.h"
 #include "slmi/ops/cross_entropy.h"
@@ -90,12 +91,20 @@ at::Tensor Llama::normed_input(const at::Tensor& x, const at::Tensor& weight, in
   return out;
 }
 
+/// hidden + y, and its norm in a buffer of `width` columns, in one pass.
+at::Tensor Llama::add_and_norm(const at::Tensor& hidden, const at::Tensor& y, const at::Tensor& weight, int64_t width,
+                               at::Tensor& normed, at::Tensor& rstd) const {
+  normed = at::empty({hidden.size(0), width}, y.options());
+  rstd = at::empty({hidden.size(0)}, hidden.options());
+  return ops::add_rms_norm_forward(hidden, y, weight, config_.rms_norm_eps, front(normed, config_.hidden_size), rstd);
+}
+
 void Llama::attend_part(const Block& block, const at::Tensor& hidden, const ForwardContext& context, BlockSaved& s,
                         int64_t layer) const {
   const int64_t tokens = hidden.size(0), heads = config_.num_heads, kv_heads = config_.num_kv_heads,
                 e = config_.head_dim;
   s.input = hidden;
-  s.qkv_in = normed_input(hidden, block.norm1, block.qkv.input_width(), s.rstd1);
+  if (!s.qkv_in.defined()) s.qkv_in = normed_input(hidden, block.norm1, block.qkv.input_width(), s.rstd1);
   if (context.observer) context.observer(block.qkv.sites().front(), front(s.qkv_in, block.qkv.k()));
   s.qkv = at::empty({tokens, (heads + 2 * kv_heads) * e}, s.qkv_in.options());
   block.qkv.forward(s.qkv_in, s.qkv, context.dropout);
@@ -124,15 +133,12 @@ at::Tensor Llama::project(const ops::LinearGroup& group, const at::Tensor& x_ext
   return projected;
 }
 
-/// The block's first half, and the norm that the second begins with: one pass over each row makes both.
+/// The block's first half, and the norm that the second begins with.
 void Llama::attention_part(const Block& block, const at::Tensor& hidden, const ForwardContext& context, BlockSaved& s,
                            int64_t layer) const {
   attend_part(block, hidden, context, s, layer);
   const at::Tensor projected = project(block.output, s.attention, context.dropout);
-  s.mlp_in = at::empty({hidden.size(0), block.gate_up.input_width()}, projected.options());
-  s.rstd2 = at::empty({hidden.size(0)}, hidden.options());
-  s.middle = ops::add_rms_norm_forward(hidden, projected, block.norm2, config_.rms_norm_eps,
-                                       front(s.mlp_in, config_.hidden_size), s.rstd2);
+  s.middle = add_and_norm(hidden, projected, block.norm2, block.gate_up.input_width(), s.mlp_in, s.rstd2);
 }
 
 void Llama::activate_part(const Block& block, const ForwardContext& context, BlockSaved& s) const {
@@ -180,9 +186,11 @@ at::Tensor Llama::after_mlp(int64_t layer, const at::Tensor& middle, const at::T
 }
 
 at::Tensor Llama::block_forward(int64_t layer, const at::Tensor& hidden, const ForwardContext& context,
-                                SavePolicy policy, BlockSaved* saved) const {
+                                SavePolicy policy, BlockSaved* saved, NormedInput& normed) const {
   const Block& block = blocks_[static_cast<size_t>(layer)];
   BlockSaved s;
+  s.qkv_in = std::exchange(normed.values, {});
+  s.rstd1 = normed.rstd;
   attention_part(block, hidden, context, s, layer);
   const bool keeps = saved != nullptr && policy != SavePolicy::None;
   if (!keeps)
@@ -190,7 +198,11 @@ at::Tensor Llama::block_forward(int64_t layer, const at::Tensor& hidden, const F
   activate_part(block, context, s);
   if (!keeps)
     for (auto* t : {&s.mlp_in, &s.gate_up}) t->reset();
-  const at::Tensor out = ops::add_residual(s.middle, project(block.down, s.activation, context.dropout));
+  const at::Tensor projected = project(block.down, s.activation, context.dropout);
+  const Block* next = layer + 1 < config_.num_layers ? &block + 1 : nullptr;
+  const at::Tensor out = next == nullptr ? ops::add_residual(s.middle, projected)
+                                         : add_and_norm(s.middle, projected, next->norm1, next->qkv.input_width(),
+                                                        normed.values, normed.rstd);
   if (saved == nullptr) return out;
   if (policy == SavePolicy::None) {
     *saved = {};
@@ -218,12 +230,13 @@ at::Tensor Llama::output_gradient(const ops::LinearGroup& group, HiddenGradient&
 
 /// Adds a norm's gradient to that of the stream; rounds it for `next` (null: nobody) on the way where a kernel does.
 void Llama::norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rstd,
-                          const ops::LinearGroup* next, HiddenGradient& d_hidden) const {
+                          const ops::LinearGroup* next, HiddenGradient& d_hidden, const at::Tensor& remade) const {
   d_hidden.rounded.reset();
   if (next != nullptr && !options_.device.is_cpu() && compute_type() != at::kFloat)
     d_hidden.rounded = at::empty({x.size(0), next->gradient_width()}, dy.options());
   ops::rms_norm_backward(dy, x, weight, rstd, d_hidden.values,
-                         d_hidden.rounded.defined() ? front(d_hidden.rounded, config_.hidden_size) : at::Tensor());
+                         d_hidden.rounded.defined() ? front(d_hidden.rounded, config_.hidden_size) : at::Tensor(),
+                         remade);
 }
 
 /// The second half of a block, backwards. Where the widest activations are not there, a GPU makes them for some rows at
@@ -235,8 +248,9 @@ void Llama::mlp_backward(const Block& block, const ops::DropoutContext* dropout,
   const at::Tensor d_out = output_gradient(block.down, d_hidden);
   if (s.gate_up.defined() || options_.device.is_cpu() || rows <= kMostRows ||
       block.down.gradient_width() != block.output.gradient_width())
-    return norm_backward(mlp_backward_piece(block, d_out, dropout, s), s.middle, block.norm2, s.rstd2, &block.output,
-                         d_hidden);
+    return mlp_backward_piece(block, d_out, dropout, s, [&](const at::Tensor& dy, const at::Tensor& remade) {
+      norm_backward(dy, s.middle, block.norm2, s.rstd2, &block.output, d_hidden, remade);
+    });
   const ops::LinearGroup::Unpacked gate_up(block.gate_up);  // of three products; down's is of one
   const int64_t pieces = (rows + kMostRows - 1) / kMostRows,
                 each = (rows + pieces * kTile - 1) / (pieces * kTile) * kTile;
@@ -251,16 +265,34 @@ void Llama::mlp_backward(const Block& block, const ops::DropoutContext* dropout,
       masks->row_keys = part(dropout->row_keys);
       masks->positions = part(dropout->positions);
     }
-    const at::Tensor d_mlp_in = mlp_backward_piece(block, part(d_out), masks ? &*masks : nullptr, piece);
-    // Rounded where the piece's own output gradient was: nobody needs that any more.
-    ops::rms_norm_backward(d_mlp_in, piece.middle, block.norm2, part(s.rstd2), part(d_hidden.values),
-                           front(part(d_out), config_.hidden_size));
+    mlp_backward_piece(block, part(d_out), masks ? &*masks : nullptr, piece,
+                       [&](const at::Tensor& dy, const at::Tensor& remade) {
+                         // Rounded where the piece's own output gradient was: nobody needs that any more.
+                         ops::rms_norm_backward(dy, piece.middle, block.norm2, part(s.rstd2), part(d_hidden.values),
+                                                front(part(d_out), config_.hidden_size), remade);
+                       });
   }
   d_hidden.rounded = d_out;
 }
 
-at::Tensor Llama::mlp_backward_piece(const Block& block, const at::Tensor& d_out, const ops::DropoutContext* dropout,
-                                     BlockSaved& s) const {
+/// The backward pass of a group whose input is a norm's output, and of the norm. An input that was not kept is made
+/// again with the norm's gradient, which reads what that takes anyway.
+void Llama::normed_backward(const ops::LinearGroup& group, const at::Tensor& dy_ext, at::Tensor& x_ext, at::Tensor& u,
+                            const ops::DropoutContext* dropout, const NormBackward& norm) const {
+  if (x_ext.defined()) {
+    const at::Tensor dx = group.backward(dy_ext, x_ext, dropout, ops::LinearGroup::InputGradient::Wanted);
+    x_ext.reset();
+    return norm(dx, {});
+  }
+  group.backward_remaking(dy_ext, u, dropout, [&](const at::Tensor& dx) {
+    norm(dx, dx);
+    return dx;
+  });
+  u.reset();
+}
+
+void Llama::mlp_backward_piece(const Block& block, const at::Tensor& d_out, const ops::DropoutContext* dropout,
+                               BlockSaved& s, const NormBackward& norm) const {
   using ops::LinearGroup;
   const int64_t f = config_.intermediate_size;
   if (!s.gate_up.defined()) {
@@ -282,14 +314,8 @@ at::Tensor Llama::mlp_backward_piece(const Block& block, const at::Tensor& d_out
     });
     s.down_u.reset();
   }
-  if (!s.mlp_in.defined()) {
-    s.mlp_in = normed_input(s.middle, block.norm2, block.gate_up.input_width(), s.rstd2);
-    put_update_input(s.mlp_in, block.gate_up, s.mlp_u);
-  }
-  const at::Tensor d_mlp_in = block.gate_up.backward(s.gate_up, s.mlp_in, dropout, LinearGroup::InputGradient::Wanted);
+  normed_backward(block.gate_up, s.gate_up, s.mlp_in, s.mlp_u, dropout, norm);
   s.gate_up.reset();
-  s.mlp_in.reset();
-  return d_mlp_in;
 }
 
 void Llama::block_backward(int64_t layer, HiddenGradient& d_hidden, const ForwardContext& context, BlockSaved& s,
@@ -311,31 +337,33 @@ void Llama::block_backward(int64_t layer, HiddenGradient& d_hidden, const Forwar
   const at::Tensor d_attention = block.output.backward(output_gradient(block.output, d_hidden), s.attention, dropout,
                                                        LinearGroup::InputGradient::Wanted);
   const at::Tensor d_qkv = at::empty({s.qkv.size(0), block.qkv.gradient_width()}, s.qkv.options());
-  const auto part = [&](const at::Tensor& x, int64_t begin, int64_t count) {
-    return x.narrow(1, begin * e, count * e);
-  };
-  ops::attention_backward(d_attention, part(s.qkv, 0, heads), part(s.qkv, heads, kv_heads),
-                          part(s.qkv, heads + kv_heads, kv_heads), front(s.attention, heads * e), s.lse,
-                          attention_shape(), context.plan, part(d_qkv, 0, heads), part(d_qkv, heads, kv_heads),
-                          part(d_qkv, heads + kv_heads, kv_heads));
-  ops::rope_apply(part(d_qkv, 0, heads + kv_heads), heads + kv_heads, rope_, context.positions,
-                  ops::RopeDirection::Inverse);
+  const auto part = [&](int64_t begin, int64_t count) { return s.qkv.narrow(1, begin * e, count * e); };
+  ops::attention_backward(d_attention, part(0, heads), part(heads, kv_heads), part(heads + kv_heads, kv_heads),
+                          front(s.attention, heads * e), s.lse, attention_shape(), context.plan,
+                          ops::Rotation{rope_, context.positions}, front(d_qkv, block.qkv.n()));
   s.qkv.reset();
   s.attention.reset();
-  if (!s.qkv_in.defined()) {
-    s.qkv_in = normed_input(s.input.to(at::kFloat), block.norm1, block.qkv.input_width(), s.rstd1);
-    put_update_input(s.qkv_in, block.qkv, s.qkv_u);
+  const at::Tensor input = s.input.to(at::kFloat);
+  if (wanted == LinearGroup::InputGradient::Wanted) {
+    const auto* next = layer > 0 ? &blocks_[static_cast<size_t>(layer - 1)].down : nullptr;
+    normed_backward(block.qkv, d_qkv, s.qkv_in, s.qkv_u, dropout, [&](const at::Tensor& dy, const at::Tensor& remade) {
+      norm_backward(dy, input, block.norm1, s.rstd1, next, d_hidden, remade);
+    });
+  } else {
+    if (!s.qkv_in.defined()) {
+      s.qkv_in = normed_input(input, block.norm1, block.qkv.input_width(), s.rstd1);
+      put_update_input(s.qkv_in, block.qkv, s.qkv_u);
+    }
+    block.qkv.backward(d_qkv, s.qkv_in, dropout, wanted);
   }
-  const at::Tensor d_qkv_in = block.qkv.backward(d_qkv, s.qkv_in, dropout, wanted);
-  if (wanted == LinearGroup::InputGradient::Wanted)
-    norm_backward(d_qkv_in, s.input.to(at::kFloat), block.norm1, s.rstd1,
-                  layer > 0 ? &blocks_[static_cast<size_t>(layer - 1)].down : nullptr, d_hidden);
   s = {};
 }
 
 at::Tensor Llama::forward(const at::Tensor& tokens, const ForwardContext& context) const {
   at::Tensor hidden = embed(tokens);
-  for (int64_t i = 0; i < config_.num_layers; ++i) hidden = block_forward(i, hidden, context, SavePolicy::All, nullptr);
+  NormedInput normed;
+  for (int64_t i = 0; i < config_.num_layers; ++i)
+    hidden = block_forward(i, hidden, context, SavePolicy::All, nullptr, normed);
   return hidden;
 }
 

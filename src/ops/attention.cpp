@@ -160,30 +160,10 @@ Gathered gather(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, c
           repeat_heads(gather_heads(vq, p.key_index, shape.num_kv_heads), group), group};
 }
 
-}  // namespace
-
-void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionShape& shape,
-                       const AttentionPlan& plan, const at::Tensor& out, const at::Tensor& lse) {
-  if (fits_cpu_kernels(q) && fits_cpu_kernels(k)) return forward_cpu(q, k, v, plan.cpu(shape), out, lse);
-  if (packed_fits(q, k, v, out, shape, plan)) return packed_forward(q, k, v, shape, plan.flash(), out, lse);
-  if (flash_fits(q, k, shape, plan)) return flash_forward(q, k, v, shape, plan.flash(), out, lse);
-  const auto& p = plan.padded();
-  const Gathered g = gather(q, k, v, shape, p);
-  const at::Tensor scores = at::matmul(g.q, g.k.transpose(2, 3)).to(at::kFloat).mul_(shape.scale()).add_(p.mask);
-  const at::Tensor l = at::logsumexp(scores, {-1});  // [S, H, Lq]
-  const at::Tensor probabilities = (scores - l.unsqueeze(-1)).exp_().to(q.scalar_type());
-  const at::Tensor o = rows_of(at::matmul(probabilities, g.v));
-  out.index_copy_(0, p.query_rows, o.index_select(0, p.query_valid));
-  lse.index_copy_(0, p.query_rows, l.transpose(1, 2).flatten(0, 1).index_select(0, p.query_valid));
-}
-
-void attention_backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                        const at::Tensor& out, const at::Tensor& lse, const AttentionShape& shape,
-                        const AttentionPlan& plan, const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv) {
-  if (fits_cpu_kernels(q)) return backward_cpu(d_out, q, k, v, out, lse, plan.cpu(shape), dq, dk, dv);
-  if (packed_fits(q, k, v, out, shape, plan) && packed_takes_gradients(d_out, dq, dk, dv))
-    return packed_backward(d_out, q, k, v, out, lse, shape, plan.flash(), dq, dk, dv);
-  if (flash_fits(q, k, shape, plan)) return flash_backward(d_out, q, k, v, out, lse, shape, plan.flash(), dq, dk, dv);
+/// attention_backward by plain libtorch operations.
+void backward_padded(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                     const at::Tensor& out, const AttentionShape& shape, const AttentionPlan& plan,
+                     const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv) {
   const auto& p = plan.padded();
   const Gathered g = gather(q, k, v, shape, p);
   const auto type = q.scalar_type();
@@ -211,6 +191,42 @@ void attention_backward(const at::Tensor& d_out, const at::Tensor& q, const at::
   };
   scatter(dk, sum_groups(at::matmul(ds.transpose(2, 3), g.q)));
   scatter(dv, sum_groups(at::matmul(probabilities.to(type).transpose(2, 3), dout)));
+}
+
+}  // namespace
+
+void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionShape& shape,
+                       const AttentionPlan& plan, const at::Tensor& out, const at::Tensor& lse) {
+  if (fits_cpu_kernels(q) && fits_cpu_kernels(k)) return forward_cpu(q, k, v, plan.cpu(shape), out, lse);
+  if (packed_fits(q, k, v, out, shape, plan)) return packed_forward(q, k, v, shape, plan.flash(), out, lse);
+  if (flash_fits(q, k, shape, plan)) return flash_forward(q, k, v, shape, plan.flash(), out, lse);
+  const auto& p = plan.padded();
+  const Gathered g = gather(q, k, v, shape, p);
+  const at::Tensor scores = at::matmul(g.q, g.k.transpose(2, 3)).to(at::kFloat).mul_(shape.scale()).add_(p.mask);
+  const at::Tensor l = at::logsumexp(scores, {-1});  // [S, H, Lq]
+  const at::Tensor probabilities = (scores - l.unsqueeze(-1)).exp_().to(q.scalar_type());
+  const at::Tensor o = rows_of(at::matmul(probabilities, g.v));
+  out.index_copy_(0, p.query_rows, o.index_select(0, p.query_valid));
+  lse.index_copy_(0, p.query_rows, l.transpose(1, 2).flatten(0, 1).index_select(0, p.query_valid));
+}
+
+void attention_backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                        const at::Tensor& out, const at::Tensor& lse, const AttentionShape& shape,
+                        const AttentionPlan& plan, const std::optional<Rotation>& rotation, const at::Tensor& d_qkv) {
+  const int64_t heads = shape.num_heads, kv_heads = shape.num_kv_heads, e = shape.head_dim;
+  const auto part = [&](int64_t begin, int64_t count) { return d_qkv.narrow(1, begin * e, count * e); };
+  const at::Tensor dq = part(0, heads), dk = part(heads, kv_heads), dv = part(heads + kv_heads, kv_heads);
+  if (fits_cpu_kernels(q))
+    backward_cpu(d_out, q, k, v, out, lse, plan.cpu(shape), dq, dk, dv);
+  else if (packed_fits(q, k, v, out, shape, plan) && packed_takes_gradients(d_out, dq, dk, dv))
+    packed_backward(d_out, q, k, v, out, lse, shape, plan.flash(), dq, dk, dv);
+  else if (flash_fits(q, k, shape, plan))
+    return flash_backward(d_out, q, k, v, out, lse, shape, plan.flash(), rotation, dq, dk, dv);
+  else
+    backward_padded(d_out, q, k, v, out, shape, plan, dq, dk, dv);
+  if (rotation)
+    rope_apply(part(0, heads + kv_heads), heads + kv_heads, rotation->table, rotation->positions,
+               RopeDirection::Inverse);
 }
 
 }  // namespace slmi::ops

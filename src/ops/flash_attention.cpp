@@ -87,8 +87,8 @@ void flash_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v
 
 void flash_backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                     const at::Tensor& out, const at::Tensor& lse, const AttentionShape& shape,
-                    const AttentionPlan::Flash& plan, const at::Tensor& dq, const at::Tensor& dk,
-                    const at::Tensor& dv) {
+                    const AttentionPlan::Flash& plan, const std::optional<Rotation>& rotation, const at::Tensor& dq,
+                    const at::Tensor& dk, const at::Tensor& dv) {
   // Probabilities are made anew from the merged log-sum-exp, and the merged output gives each row's own term: each pass
   // then finds its part of the gradients.
   const Heads all = heads_of(q, k, v, shape);
@@ -96,10 +96,16 @@ void flash_backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tens
                    whole_lse = lse.t().contiguous();
   const auto own = backward(whole_d_out, all, whole_out, whole_lse, plan.offsets, plan.offsets, plan.longest,
                             plan.longest, /*causal=*/true, shape.scale());
-  copy_rows(std::get<0>(own).flatten(1), dq);
-  copy_rows(std::get<1>(own).flatten(1), dk);
+  const bool shares = plan.sharing_rows.defined();
+  const auto give = [&](const at::Tensor& gradient, int64_t heads, const at::Tensor& to) {
+    rotation && !shares
+        ? rope_into(gradient.flatten(1), heads, rotation->table, rotation->positions, RopeDirection::Inverse, to)
+        : copy_rows(gradient.flatten(1), to);
+  };
+  give(std::get<0>(own), shape.num_heads, dq);
+  give(std::get<1>(own), shape.num_kv_heads, dk);
   copy_rows(std::get<2>(own).flatten(1), dv);
-  if (!plan.sharing_rows.defined()) return;
+  if (!shares) return;
   const auto pick = [&](const at::Tensor& x) { return x.index_select(0, plan.sharing_rows); };
   const auto more = backward(pick(whole_d_out), sharing_part(all, plan), pick(whole_out),
                              whole_lse.index_select(1, plan.sharing_rows), plan.sharing_offsets, plan.prefix_offsets,
@@ -107,6 +113,9 @@ void flash_backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tens
   add_rows(dq, plan.sharing_rows, std::get<0>(more));
   add_rows(dk, plan.prefix_rows, std::get<1>(more));
   add_rows(dv, plan.prefix_rows, std::get<2>(more));
+  if (!rotation) return;
+  rope_apply(dq, shape.num_heads, rotation->table, rotation->positions, RopeDirection::Inverse);
+  rope_apply(dk, shape.num_kv_heads, rotation->table, rotation->positions, RopeDirection::Inverse);
 }
 
 const AttentionPlan::Flash& AttentionPlan::flash() const {

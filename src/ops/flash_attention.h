@@ -14,6 +14,7 @@ void flash_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v
                    const AttentionPlan::Flash& plan, const at::Tensor& out, const at::Tensor& lse);
 void flash_backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                     const at::Tensor& out, const at::Tensor& lse, const AttentionShape& shape,
-                    const AttentionPlan::Flash& plan, const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv);
+                    const AttentionPlan::Flash& plan, const std::optional<Rotation>& rotation, const at::Tensor& dq,
+                    const at::Tensor& dk, const at::Tensor& dv);
 
 }  // namespace slmi::ops

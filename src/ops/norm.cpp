@@ -49,13 +49,14 @@ at::Tensor add_rms_norm_forward(const at::Tensor& hidden, const at::Tensor& y, c
 }
 
 void rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rstd,
-                       const at::Tensor& dx, const at::Tensor& rounded) {
+                       const at::Tensor& dx, const at::Tensor& rounded, const at::Tensor& remade) {
   const bool done = on_cuda(dy, [&](auto tag, auto stream) {
     using T = Element<decltype(tag)>;
+    const auto start = [](const at::Tensor& out) { return out.defined() ? pointer<T>(out) : nullptr; };
+    const auto stride = [](const at::Tensor& out) { return out.defined() ? out.stride(0) : 0; };
     kernels::cuda::rms_norm_backward(pointer<T>(dy), dy.stride(0), pointer<float>(x), pointer<float>(weight),
-                                     pointer<float>(rstd), x.size(0), x.size(1), pointer<float>(dx),
-                                     rounded.defined() ? pointer<T>(rounded) : nullptr,
-                                     rounded.defined() ? rounded.stride(0) : 0, stream);
+                                     pointer<float>(rstd), x.size(0), x.size(1), pointer<float>(dx), start(rounded),
+                                     stride(rounded), start(remade), stride(remade), stream);
   });
   if (done) return;
   if (fits_cpu_kernels(dy)) {
@@ -74,6 +75,7 @@ void rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tens
     dx.add_((dn - normalized * projection).mul_(r));
   }
   if (rounded.defined()) rounded.copy_(dx);
+  if (remade.defined()) remade.copy_(x.mul(rstd.unsqueeze(-1)).mul_(weight));
 }
 
 at::Tensor add_residual(const at::Tensor& hidden, const at::Tensor& y) {

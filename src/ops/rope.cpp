@@ -22,24 +22,44 @@ void RopeTable::reserve(int64_t n) {
   sin_ = angles.sin();
 }
 
+namespace {
+
+kernels::cpu::RopeDirection for_kernels(RopeDirection direction) {
+  return direction == RopeDirection::Forward ? kernels::cpu::RopeDirection::Forward
+                                             : kernels::cpu::RopeDirection::Inverse;
+}
+
+bool rope_on_cuda(const at::Tensor& x, int64_t num_heads, const RopeTable& table, const at::Tensor& positions,
+                  RopeDirection direction, const at::Tensor& out) {
+  return on_cuda(x, [&](auto tag, auto stream) {
+    using T = Element<decltype(tag)>;
+    const T* from = pointer<T>(x);
+    kernels::cuda::rope_apply(from, x.stride(0), x.size(0), num_heads, 2 * table.cos().size(1),
+                              pointer<float>(table.cos()), pointer<float>(table.sin()), pointer<int32_t>(positions),
+                              for_kernels(direction), pointer<T>(out), out.stride(0), stream);
+  });
+}
+
+}  // namespace
+
+void rope_into(const at::Tensor& x, int64_t num_heads, const RopeTable& table, const at::Tensor& positions,
+               RopeDirection direction, const at::Tensor& out) {
+  if (rope_on_cuda(x, num_heads, table, positions, direction, out)) return;
+  out.copy_(x);
+  rope_apply(out, num_heads, table, positions, direction);
+}
+
 void rope_apply(const at::Tensor& x, int64_t num_heads, const RopeTable& table, const at::Tensor& positions,
                 RopeDirection direction) {
+  if (rope_on_cuda(x, num_heads, table, positions, direction, x)) return;
   const int64_t half = table.cos().size(1);
-  const auto kernel_direction =
-      direction == RopeDirection::Forward ? kernels::cpu::RopeDirection::Forward : kernels::cpu::RopeDirection::Inverse;
-  const bool done = on_cuda(x, [&](auto tag, auto stream) {
-    using T = Element<decltype(tag)>;
-    kernels::cuda::rope_apply(pointer<T>(x), x.stride(0), x.size(0), num_heads, 2 * half, pointer<float>(table.cos()),
-                              pointer<float>(table.sin()), pointer<int32_t>(positions), kernel_direction, stream);
-  });
-  if (done) return;
   if (fits_cpu_kernels(x)) {
     with_element_type(x.scalar_type(), [&](auto tag) {
       using T = Element<decltype(tag)>;
       parallel(x.size(0), kRowGrain, [&](int64_t begin, int64_t end) {
         kernels::cpu::rope_apply(pointer<T>(x), x.stride(0), num_heads, 2 * half, pointer<float>(table.cos()),
-                                 pointer<float>(table.sin()), pointer<int32_t>(positions), kernel_direction, begin,
-                                 end);
+                                 pointer<float>(table.sin()), pointer<int32_t>(positions), for_kernels(direction),
+                                 begin, end);
       });
     });
     return;

@@ -20,8 +20,9 @@ at::Tensor forward_backward(model::Llama& llama, const model::DeviceBatch& batch
   const int64_t layers = llama.config().num_layers;
   std::vector<model::BlockSaved> saved(static_cast<size_t>(layers));
   at::Tensor hidden = llama.embed(batch.tokens);
+  model::Llama::NormedInput normed;
   for (int64_t i = 0; i < layers; ++i) {
-    hidden = llama.block_forward(i, hidden, context, save, &saved[static_cast<size_t>(i)]);
+    hidden = llama.block_forward(i, hidden, context, save, &saved[static_cast<size_t>(i)], normed);
     if (i == 0 && save == model::SavePolicy::None) saved.front() = {};  // the embedding: cheaper made again than kept
   }
 

@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cmath>
+#include <optional>
+#include <vector>
 
 #include "slmi/base/error.h"
 #include "slmi/ops/attention.h"
@@ -61,6 +64,9 @@ TEST_F(Gpu, NormsAndTheResidual) {
   rms_norm_backward(reference(dy), reference(x), reference(weight), want_rstd, want_dx);
   rms_norm_backward(dy, x, weight, rstd, dx);
   EXPECT_LT(distance(dx, want_dx), 1e-5);
+  const at::Tensor in_place = dy.clone();
+  rms_norm_backward(in_place, x, weight, rstd, dx, {}, in_place);
+  EXPECT_TRUE(at::equal(in_place, out));
   EXPECT_TRUE(at::equal(add_residual(x, dy).cpu(), add_residual(reference(x), reference(dy))));
 }
 
@@ -163,19 +169,25 @@ TEST_P(GpuAttention, OfPackedRowsEqualsTheCpus) {
   attention_forward(q, k, v, shape, plan, out, lse);
   EXPECT_LT(distance(out, want), 2 * kRounding);  // probabilities are rounded too
   EXPECT_LT(distance(lse, want_lse), 1e-5);
-  const at::Tensor d = at::empty_like(qkv), want_d = at::empty({rows, width + 2 * kv_width});
-  const auto [dq, dk, dv] = parts(d);
-  const auto [wq, wk, wv] = parts(want_d);
-  attention_backward(reference(d_out), rq, rk, rv, want, want_lse, shape, want_plan, wq, wk, wv);
-  attention_backward(d_out, q, k, v, out, lse, shape, plan, dq, dk, dv);
-  EXPECT_LT(distance(dq, wq), 4 * kRounding);
-  EXPECT_LT(distance(dk, wk), 4 * kRounding);
-  EXPECT_LT(distance(dv, wv), 4 * kRounding);
-  const at::Tensor again = at::empty_like(qkv);
-  const auto [aq, ak, av] = parts(again);
-  attention_backward(d_out, q, k, v, out, lse, shape, plan, aq, ak, av);
-  if (rows < 1000) {  // FlashAttention's own sums are not in one order
-    EXPECT_TRUE(at::equal(again, d)) << "two runs, equal bits";
+  std::vector<float> inv_freq;
+  for (int64_t i = 0; i < shape.head_dim / 2; ++i) inv_freq.push_back(std::pow(100.0f, -static_cast<float>(i)));
+  RopeTable table(inv_freq, at::kCUDA), want_table(inv_freq, at::kCPU);
+  table.reserve(rows);
+  want_table.reserve(rows);
+  const at::Tensor positions = at::arange(rows, at::kInt), device_positions = positions.cuda();
+  for (const bool rotated : {false, true}) {
+    const auto rotation = rotated ? std::optional<Rotation>({table, device_positions}) : std::nullopt;
+    const auto want_rotation = rotated ? std::optional<Rotation>({want_table, positions}) : std::nullopt;
+    const at::Tensor d = at::empty_like(qkv), again = at::empty_like(qkv), want_d = at::empty(qkv.sizes());
+    attention_backward(reference(d_out), rq, rk, rv, want, want_lse, shape, want_plan, want_rotation, want_d);
+    attention_backward(d_out, q, k, v, out, lse, shape, plan, rotation, d);
+    const auto got = parts(d), wanted = parts(want_d);
+    for (size_t i = 0; i < got.size(); ++i)
+      EXPECT_LT(distance(got[i], wanted[i]), 4 * kRounding) << "qkv"[i] << (rotated ? ", before its rotation" : "");
+    attention_backward(d_out, q, k, v, out, lse, shape, plan, rotation, again);
+    if (rows < 1000) {  // FlashAttention's own sums are not in one order
+      EXPECT_TRUE(at::equal(again, d)) << "two runs, equal bits";
+    }
   }
 }
 

@@ -106,9 +106,15 @@ class Llama {
 
   /// tokens i32 [T] -> hidden f32 [T, D].
   at::Tensor embed(const at::Tensor& tokens) const;
-  /// One block, hidden f32 [T, D] -> [T, D]. `saved` may be null (inference).
+  /// What a block's first norm makes of its input.
+  struct NormedInput {
+    at::Tensor values;  // [T, D + 3R], the last columns not yet written; undefined: the block makes it
+    at::Tensor rstd;    // f32 [T]
+  };
+  /// One block, hidden f32 [T, D] -> [T, D]. `saved` may be null (inference). `normed` is passed from block to block:
+  /// the pass that ends one begins the next.
   at::Tensor block_forward(int64_t layer, const at::Tensor& hidden, const ForwardContext& context, SavePolicy policy,
-                           BlockSaved* saved) const;
+                           BlockSaved* saved, NormedInput& normed) const;
   /// A block in steps, for calibration: each gives what one group of matrices is multiplied with, so that a group may
   /// be replaced before its product. hidden and middle f32 [T, D], the others in the compute type; without adapters.
   at::Tensor attention_input(int64_t layer, const at::Tensor& hidden) const;  // of q, k, v: [T, D]
@@ -162,12 +168,18 @@ class Llama {
   at::Tensor project(const ops::LinearGroup& group, const at::Tensor& x_ext, const ops::DropoutContext* dropout) const;
   void mlp_backward(const Block& block, const ops::DropoutContext* dropout, BlockSaved& s,
                     HiddenGradient& d_hidden) const;
-  at::Tensor mlp_backward_piece(const Block& block, const at::Tensor& d_out, const ops::DropoutContext* dropout,
-                                BlockSaved& s) const;
+  /// Takes the gradient of a norm's output on to the stream; `remade` as ops::rms_norm_backward.
+  using NormBackward = std::function<void(const at::Tensor& dy, const at::Tensor& remade)>;
+  void mlp_backward_piece(const Block& block, const at::Tensor& d_out, const ops::DropoutContext* dropout,
+                          BlockSaved& s, const NormBackward& norm) const;
+  void normed_backward(const ops::LinearGroup& group, const at::Tensor& dy_ext, at::Tensor& x_ext, at::Tensor& u,
+                       const ops::DropoutContext* dropout, const NormBackward& norm) const;
   at::Tensor output_gradient(const ops::LinearGroup& group, HiddenGradient& d_hidden) const;
   void norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rstd,
-                     const ops::LinearGroup* next, HiddenGradient& d_hidden) const;
+                     const ops::LinearGroup* next, HiddenGradient& d_hidden, const at::Tensor& remade) const;
   at::Tensor normed_input(const at::Tensor& x, const at::Tensor& weight, int64_t width, at::Tensor& rstd) const;
+  at::Tensor add_and_norm(const at::Tensor& hidden, const at::Tensor& y, const at::Tensor& weight, int64_t width,
+                          at::Tensor& normed, at::Tensor& rstd) const;
   at::Tensor head_weight() const;
 
   formats::LlamaConfig config_;

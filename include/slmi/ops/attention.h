@@ -2,9 +2,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "slmi/kernels/cpu/attention.h"
+#include "slmi/ops/rope.h"
 #include "slmi/ops/tensor.h"
 
 namespace slmi::ops {
@@ -72,9 +74,16 @@ bool flash_serves(at::Device device, at::ScalarType type, const AttentionShape& 
 void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionShape& shape,
                        const AttentionPlan& plan, const at::Tensor& out, const at::Tensor& lse);
 
-/// Gradients of the same. dq [Tq, H*E], dk and dv [rows, HK*E] are written (rows that no segment sees get 0).
+/// How q and k [T, *] were rotated by rope_apply.
+struct Rotation {
+  const RopeTable& table;
+  const at::Tensor& positions;  // i32 [T]
+};
+
+/// Gradients of the same, side by side in d_qkv [T, (H + 2 HK) * E], all of which is written (rows that no segment sees
+/// get 0): those of q and k as they were before the rotation, if there was one, and that of v.
 void attention_backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                         const at::Tensor& out, const at::Tensor& lse, const AttentionShape& shape,
-                        const AttentionPlan& plan, const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv);
+                        const AttentionPlan& plan, const std::optional<Rotation>& rotation, const at::Tensor& d_qkv);
 
 }  // namespace slmi::ops

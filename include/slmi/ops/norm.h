@@ -17,9 +17,10 @@ at::Tensor add_rms_norm_forward(const at::Tensor& hidden, const at::Tensor& y, c
                                 const at::Tensor& out, const at::Tensor& rstd);
 
 /// dx += gradient of rms_norm with respect to x. dy [T, D] in the compute type, rows may be strided; dx f32 [T, D].
-/// rounded [T, D] in dy's type, rows may be strided, gets the new dx; undefined: not wanted.
+/// rounded [T, D] in dy's type, rows may be strided, gets the new dx; remade, likewise, what the forward pass wrote,
+/// bit by bit, and may be dy. Undefined: not wanted.
 void rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rstd,
-                       const at::Tensor& dx, const at::Tensor& rounded = {});
+                       const at::Tensor& dx, const at::Tensor& rounded = {}, const at::Tensor& remade = {});
 
 /// Sum of hidden f32 [T, D] and y [T, D] (compute type), as a new f32 tensor.
 at::Tensor add_residual(const at::Tensor& hidden, const at::Tensor& y);

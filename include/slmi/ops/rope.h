@@ -28,5 +28,8 @@ enum class RopeDirection { Forward, Inverse };  // Inverse: the gradient, a rota
 /// Rotates x [T, num_heads * E] in place (rows may be strided); positions i32 [T].
 void rope_apply(const at::Tensor& x, int64_t num_heads, const RopeTable& table, const at::Tensor& positions,
                 RopeDirection direction);
+/// The same into out [T, num_heads * E], of x's type, rows strided too; x stays as it is.
+void rope_into(const at::Tensor& x, int64_t num_heads, const RopeTable& table, const at::Tensor& positions,
+               RopeDirection direction, const at::Tensor& out);
 
 }  // namespace slmi::ops

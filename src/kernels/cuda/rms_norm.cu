@@ -81,8 +81,10 @@ struct Backward {
   const float *x, *weight, *rstd;
   int64_t width;
   float* dx;
-  T* rounded;
+  T* rounded;  // or null
   int64_t rounded_stride;
+  T* remade;  // or null
+  int64_t remade_stride;
 };
 
 template <class T, int V, int kPacks>
@@ -107,11 +109,18 @@ __global__ void backward(Backward<T> a) {
 #pragma unroll
     for (int i = 0; i < V; ++i) dx.values[i] += (dn.x[p][i] - normalized.x[p][i] * projection) * rstd;
     store<V>(a.dx + t * a.width + c, dx);
-    if (a.rounded == nullptr) return;
-    Pack<T, V> rounded;
+    if (a.rounded != nullptr) {
+      Pack<T, V> rounded;
 #pragma unroll
-    for (int i = 0; i < V; ++i) rounded.values[i] = from_f32<T>(dx.values[i]);
-    store<V>(a.rounded + t * a.rounded_stride + c, rounded);
+      for (int i = 0; i < V; ++i) rounded.values[i] = from_f32<T>(dx.values[i]);
+      store<V>(a.rounded + t * a.rounded_stride + c, rounded);
+    }
+    if (a.remade == nullptr) return;
+    const auto weight = load<V>(a.weight + c);
+    Pack<T, V> remade;
+#pragma unroll
+    for (int i = 0; i < V; ++i) remade.values[i] = from_f32<T>(normalized.x[p][i] * weight.values[i]);
+    store<V>(a.remade + t * a.remade_stride + c, remade);
   });
 }
 
@@ -179,11 +188,13 @@ void add_rms_norm_forward(const float* hidden_in, const T* y, int64_t y_stride, 
 
 template <class T>
 void rms_norm_backward(const T* dy, int64_t dy_stride, const float* x, const float* weight, const float* rstd,
-                       int64_t rows, int64_t width, float* dx, T* rounded, int64_t rounded_stride, Stream stream) {
+                       int64_t rows, int64_t width, float* dx, T* rounded, int64_t rounded_stride, T* remade,
+                       int64_t remade_stride, Stream stream) {
   if (rows == 0) return;
-  const Backward<T> a = {dy, dy_stride, x, weight, rstd, width, dx, rounded, rounded_stride};
+  const Backward<T> a = {dy, dy_stride, x, weight, rstd, width, dx, rounded, rounded_stride, remade, remade_stride};
   const bool by_four = packs<T, 4>(dy, dy_stride, 0) && packs<float, 4>(x, width, 0) && packs<float, 4>(weight, 0, 0) &&
-                       packs<float, 4>(dx, 0, 0) && (rounded == nullptr || packs<T, 4>(rounded, rounded_stride, 0));
+                       packs<float, 4>(dx, 0, 0) && (rounded == nullptr || packs<T, 4>(rounded, rounded_stride, 0)) &&
+                       (remade == nullptr || packs<T, 4>(remade, remade_stride, 0));
   at_width("rms_norm_backward", width, by_four, [&]<int V, int kPacks>(unsigned threads) {
     backward<T, V, kPacks><<<static_cast<unsigned>(rows), threads, 0, stream>>>(a);
   });
@@ -208,7 +219,7 @@ void add_to_residual(const float* hidden_in, const T* y, int64_t y_stride, int64
   template void add_rms_norm_forward(const float*, const T*, int64_t, const float*, float, int64_t, int64_t, float*, \
                                      T*, int64_t, float*, Stream);                                                   \
   template void rms_norm_backward(const T*, int64_t, const float*, const float*, const float*, int64_t, int64_t,     \
-                                  float*, T*, int64_t, Stream);                                                      \
+                                  float*, T*, int64_t, T*, int64_t, Stream);                                         \
   template void add_to_residual(const float*, const T*, int64_t, int64_t, int64_t, float*, Stream);
 SLMI_FOR(float)
 SLMI_FOR(Bf16)

@@ -244,10 +244,20 @@ TYPED_TEST(CudaKernels, RmsNormAndItsGradient) {
     auto dx_alone = Rows<float>::random(kRows, w, w, 4);
     Rows<T> as_rounded(kRows, w, l.stride, l.offset);
     rms_norm_backward(y.data(), l.stride, x.data(), weight.data(), same_rstd.data(), kRows, w, dx_alone.data(),
-                      static_cast<T*>(nullptr), 0, nullptr);
+                      static_cast<T*>(nullptr), 0, static_cast<T*>(nullptr), 0, nullptr);
     rms_norm_backward(y.data(), l.stride, x.data(), weight.data(), same_rstd.data(), kRows, w, dx.data(),
-                      as_rounded.data(), l.stride, nullptr);
+                      as_rounded.data(), l.stride, static_cast<T*>(nullptr), 0, nullptr);
     ASSERT_EQ(dx.values(), dx_alone.values()) << w;
+    // The forward pass's output again, in the place of its gradient.
+    auto in_place = Rows<T>::random(kRows, w, l.stride, 3, 1.0, l.offset);
+    ASSERT_TRUE(equal_bits(in_place.values(), y.values()));
+    auto dx_remaking = Rows<float>::random(kRows, w, w, 4);
+    rms_norm_forward(x.data(), weight.data(), kEps, kRows, w, out.data(), l.stride, rstd.data(), nullptr);
+    rms_norm_backward(in_place.data(), l.stride, x.data(), weight.data(), rstd.data(), kRows, w, dx_remaking.data(),
+                      static_cast<T*>(nullptr), 0, in_place.data(), l.stride, nullptr);
+    ASSERT_TRUE(in_place.only_rows_written()) << w;
+    ASSERT_TRUE(equal_bits(in_place.values(), out.values())) << w;
+    ASSERT_TRUE(near(dx_remaking.values(), dx.values(), 1e-6, 1e-6 * std::sqrt(static_cast<double>(w)))) << w;
     ASSERT_TRUE(as_rounded.only_rows_written()) << w;
     ASSERT_EQ(as_rounded.values(), rounded<T>(dx.values())) << w;
     cpu::rms_norm_backward(ys.data(), w, xs.data(), ws.data(), want_rstd.data(), w, want_dx.data(), 0, kRows, kScalar);
@@ -268,10 +278,14 @@ TYPED_TEST(CudaKernels, RopeBothWaysEqualsTheCpuBitForBit) {
         std::vector<float> want = x.values();
         cpu::rope_apply(want.data(), l.width, 3, head_dim, cos.values().data(), sin.values().data(), positions.data(),
                         direction, 0, kRows, kScalar);
+        Rows<T> elsewhere(kRows, l.width, l.width + 8);
         rope_apply(x.data(), l.stride, kRows, 3, head_dim, cos.data(), sin.data(), device_positions.data(), direction,
-                   nullptr);
-        ASSERT_TRUE(x.only_rows_written()) << head_dim;
+                   elsewhere.data(), elsewhere.stride(), nullptr);
+        rope_apply(x.data(), l.stride, kRows, 3, head_dim, cos.data(), sin.data(), device_positions.data(), direction,
+                   x.data(), l.stride, nullptr);
+        ASSERT_TRUE(x.only_rows_written() && elsewhere.only_rows_written()) << head_dim;
         ASSERT_EQ(x.values(), rounded<T>(want)) << head_dim;
+        ASSERT_EQ(elsewhere.values(), x.values()) << head_dim;
       }
     }
   }

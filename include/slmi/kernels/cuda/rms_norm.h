@@ -25,10 +25,12 @@ void add_rms_norm_forward(const float* hidden_in, const T* y, int64_t y_stride, 
 //
 // Shapes    dy T [rows, width]; x f32 [rows, width] contiguous; weight f32 [width]; rstd f32 [rows] as the forward pass
 //           wrote it; dx f32 [rows, width] contiguous, added to; rounded T [rows, width] gets the new dx as the next
-//           product takes it, or is null (rounded_stride then ignored).
+//           product takes it, remade T [rows, width] the forward pass's out again, bit by bit; each may be null (its
+//           stride is then ignored), and remade may be dy.
 template <class T>
 void rms_norm_backward(const T* dy, int64_t dy_stride, const float* x, const float* weight, const float* rstd,
-                       int64_t rows, int64_t width, float* dx, T* rounded, int64_t rounded_stride, Stream stream);
+                       int64_t rows, int64_t width, float* dx, T* rounded, int64_t rounded_stride, T* remade,
+                       int64_t remade_stride, Stream stream);
 
 // hidden_out = hidden_in + y
 //
