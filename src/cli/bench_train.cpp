@@ -179,6 +179,7 @@ Steps time_steps(const BenchTrainConfig& config, model::Llama& llama, model::Lor
   train::Hooks hooks;
   hooks.signal = &rt.signal;
   hooks.save_adapter = [](const fs::path&) {};
+  if (trace.wanted()) hooks.pause_after = timed;
   hooks.on_step = [&](const train::StepRecord& r, int64_t) {
     if (trace.wanted() && r.step == timed) trace.start();
     if (r.step > timed) trace.finish();

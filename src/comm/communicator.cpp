@@ -13,6 +13,7 @@ class SingleProcess final : public Communicator {
   bool connected() const override { return false; }
   void all_reduce_start(const at::Tensor&) override {}
   void wait() override {}
+  void wait_for(const ops::StreamMark& mark) override { mark.wait(); }
   void synchronize() override {}
   void broadcast(const at::Tensor&) override {}
   std::vector<std::string> all_gather(const std::string& mine) override { return {mine}; }

@@ -70,6 +70,7 @@ class Mpi final : public Communicator {
     started_.clear();
   }
 
+  void wait_for(const ops::StreamMark& mark) override { mark.wait(); }
   void synchronize() override {}
 
   void broadcast(const at::Tensor& tensor) override {

@@ -2,10 +2,9 @@
 //
 // Words, barriers and the roll call of ranks go through the store in which they met; sums through NCCL, on a stream of
 // c10d's own beside the current one. A sum whose peer is lost never ends and holds up all that the stream has after it:
-// synchronize() looks for lost ranks while it waits, and from then on the GPU is not touched any more.
+// wait_for() looks for lost ranks while it waits, and once it has found one the GPU is not touched any more.
 #include <ATen/ATen.h>
 #include <ATen/cuda/CUDAContext.h>
-#include <ATen/cuda/CUDAEvent.h>
 #include <cuda_runtime_api.h>
 
 #include <cstdlib>
@@ -19,6 +18,7 @@
 #include "slmi/base/error.h"
 #include "slmi/base/json.h"
 #include "slmi/comm/communicator.h"
+#include "slmi/ops/stream_mark.h"
 #include "slmi/ops/tensor.h"
 
 namespace slmi::comm {
@@ -38,7 +38,7 @@ class Nccl final : public Communicator {
   Nccl(const Launch& launch, const MeetingPlace& place, at::Device device, std::chrono::milliseconds timeout)
       : Communicator(launch.rank, launch.size), device_(device), meeting_(launch, place, timeout) {
     require_own_gpu();
-    // Its watchdog would end the process in its own way, before synchronize() can say who is missing.
+    // Its watchdog would end the process in its own way, before wait_for() can say who is missing.
     for (const char* variable : {"TORCH_NCCL_ASYNC_ERROR_HANDLING", "TORCH_NCCL_ENABLE_MONITORING"})
       ::setenv(variable, "0", 0);
   }
@@ -66,10 +66,13 @@ class Nccl final : public Communicator {
     started_.clear();
   }
 
+  void wait_for(const ops::StreamMark& mark) override {
+    meeting_.peers().wait_until([&] { return mark.reached(); }, kNap, [&] { return meeting_.silent_ranks(); });
+  }
+
   void synchronize() override {
-    at::cuda::CUDAEvent done;
-    done.record();
-    meeting_.peers().wait_until([&] { return done.query(); }, kNap, [&] { return meeting_.silent_ranks(); });
+    end_.record();
+    wait_for(end_);
   }
 
   void broadcast(const at::Tensor& tensor) override {
@@ -120,6 +123,7 @@ class Nccl final : public Communicator {
   Meeting meeting_;
   c10::intrusive_ptr<c10d::ProcessGroupNCCL> group_;
   std::vector<c10::intrusive_ptr<c10d::Work>> started_;
+  ops::StreamMark end_{device_};  // of what the stream held at the last synchronize()
 };
 
 }  // namespace

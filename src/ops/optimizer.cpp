@@ -17,7 +17,8 @@ namespace slmi::ops {
 
 void StepNumbers::set(double learning_rate, int64_t step, int64_t num_targets, double max_norm,
                       const AdamWOptions& options) {
-  const at::Tensor host = at::zeros({kCount}, at::kFloat);
+  const bool pinned = !values.device().is_cpu();
+  const at::Tensor host = at::zeros({kCount}, at::TensorOptions().dtype(at::kFloat).pinned_memory(pinned));
   float* v = host.data_ptr<float>();
   const auto t = static_cast<double>(step);
   v[LearningRate] = static_cast<float>(learning_rate);
@@ -25,7 +26,7 @@ void StepNumbers::set(double learning_rate, int64_t step, int64_t num_targets, d
   v[BiasCorrection2] = static_cast<float>(1.0 - std::pow(options.beta2, t));
   v[InverseTargets] = static_cast<float>(1.0 / static_cast<double>(num_targets));
   v[MaxNorm] = static_cast<float>(max_norm);
-  values.copy_(host);
+  values.copy_(host, /*non_blocking=*/true);  // libtorch keeps pinned memory until it is copied
 }
 
 void StepNumbers::set_loss_scale(const LossScale& state) {

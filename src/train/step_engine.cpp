@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <csignal>
 
+#include "slmi/base/error.h"
 #include "slmi/train/pass.h"
 
 namespace slmi::train {
@@ -19,6 +20,9 @@ enum Sum { Loss, Interrupted, Terminated, kOverRanks, GradientNorm = kOverRanks,
 
 }  // namespace
 
+StepEngine::Readback::Readback(at::Device device)
+    : host(at::zeros({kSums}, at::TensorOptions().dtype(at::kDouble).pinned_memory(!device.is_cpu()))), done(device) {}
+
 StepEngine::StepEngine(model::Llama& llama, model::Lora& lora, const TrainConfig& config,
                        const ops::AdamWOptions& adamw, const ops::Moments& moments, comm::Communicator& ranks)
     : llama_(llama),
@@ -28,7 +32,8 @@ StepEngine::StepEngine(model::Llama& llama, model::Lora& lora, const TrainConfig
       moments_(moments),
       ranks_(ranks),
       numbers_(llama.device()),
-      sums_(at::zeros({kSums}, at::TensorOptions().dtype(at::kDouble).device(llama.device()))) {
+      sums_(at::zeros({kSums}, at::TensorOptions().dtype(at::kDouble).device(llama.device()))),
+      readbacks_{{Readback(llama.device()), Readback(llama.device())}} {
   dropout_.probability = config.lora.dropout;
   dropout_.seed = static_cast<uint64_t>(config.seed);
   const auto device = llama.device();
@@ -60,21 +65,38 @@ PreparedStep::MicroBatch StepEngine::prepare(data::PackedBatch rows) const {
   return out;
 }
 
+StepEngine::Turn StepEngine::turn_of(const PreparedStep& step, const PreparedStep::MicroBatch& micro) const {
+  return ranks_.connected() && &micro == &step.micro_batches.back() ? Turn::Last : Turn::Earlier;
+}
+
+bool StepEngine::is_recorded(const PreparedStep& step) const {
+  return std::ranges::all_of(step.micro_batches, [&](const auto& micro) {
+    const auto found = passes_.find({micro.size, turn_of(step, micro)});
+    return found != passes_.end() && found->second.graph;
+  });
+}
+
 void StepEngine::run(const PreparedStep& step, double learning_rate, int signal) {
+  require(begun_ - ended_ < kMostUnderWay, ErrorKind::Internal, "step {} while {} are under way", step.step,
+          kMostUnderWay);
+  // Recording waits for the stream, launches by the thousand and a library's first use may: none would see a lost rank.
+  if (begun_ > ended_ && !is_recorded(step)) ranks_.synchronize();
   dropout_.step = step.step;
   if (dropout_.step_on_device.defined()) dropout_.step_on_device.fill_(step.step);
   const auto skipped = loss_scale_ ? static_cast<int64_t>(loss_scale_->skipped_steps) : 0;  // AdamW never saw these
   numbers_.set(learning_rate, step.step + 1 - skipped, step.targets, config_.max_grad_norm, adamw_);
   sums_.zero_();
   if (signal != 0) sums_[signal == SIGTERM ? Terminated : Interrupted].fill_(1.0);
-  for (const auto& micro : step.micro_batches)
-    pass(micro, ranks_.connected() && &micro == &step.micro_batches.back() ? Turn::Last : Turn::Earlier);
+  for (const auto& micro : step.micro_batches) pass(micro, turn_of(step, micro));
   if (step.micro_batches.empty() && ranks_.connected()) add_up_without_rows();
   if (records_ && updates_++ == 1) {
     ranks_.synchronize();  // recording waits for the stream
     update_graph_ = std::make_unique<ops::Graph>(*pool_, [&] { update(); });
   }
   update_graph_ ? update_graph_->replay() : update();
+  Readback& readback = readbacks_[begun_++ % kMostUnderWay];
+  readback.host.copy_(sums_, /*non_blocking=*/true);
+  readback.done.record();
 }
 
 /// The first batch of a size runs as it comes, which also has every library make what it makes on first use; the second
@@ -121,8 +143,9 @@ void StepEngine::update() {
 }
 
 StepEngine::Sums StepEngine::sums() {
-  ranks_.synchronize();
-  const at::Tensor host = sums_.cpu();
+  const Readback& readback = readbacks_[ended_++ % kMostUnderWay];
+  ranks_.wait_for(readback.done);
+  const at::Tensor& host = readback.host;
   Sums out = {host[Loss].item<double>(), host[GradientNorm].item<double>()};
   if (host[Interrupted].item<double>() > 0.0) out.signal = SIGINT;
   if (host[Terminated].item<double>() > 0.0) out.signal = SIGTERM;

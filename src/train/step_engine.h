@@ -2,6 +2,7 @@
 // are padded to few sizes, and what recurs is recorded and replayed.
 #pragma once
 
+#include <array>
 #include <map>
 #include <memory>
 #include <optional>
@@ -14,6 +15,7 @@
 #include "slmi/model/lora.h"
 #include "slmi/ops/graph.h"
 #include "slmi/ops/optimizer.h"
+#include "slmi/ops/stream_mark.h"
 #include "slmi/train/config.h"
 
 namespace slmi::train {
@@ -29,6 +31,7 @@ struct PreparedStep {
   std::vector<MicroBatch> micro_batches;      // of this one
 };
 
+/// A step is begun by run() and ended by sums(), in turn.
 class StepEngine {
  public:
   struct Sums {
@@ -46,9 +49,14 @@ class StepEngine {
   /// Pads a micro-batch where the device wants it; needs nothing of the device, which may be busy meanwhile.
   PreparedStep::MicroBatch prepare(data::PackedBatch rows) const;
   /// Puts forward and backward of all micro-batches, the sums over all ranks, and the update, on the device.
-  /// `learning_rate` is the step's; `signal` one that came to this rank, or 0, for all ranks to know of.
+  /// `learning_rate` is the step's; `signal` one that came to this rank, or 0, for all ranks to know of. Behind a step
+  /// that is under way it waits for that one only if some of this one is not recorded yet.
   void run(const PreparedStep& step, double learning_rate, int signal);
-  /// Waits for the step and gives its sums; the next one may be run only after that.
+  /// Whether a second step may be run before the sums of the first. On a GPU, once the update is recorded: what is not
+  /// recorded waits for the device anyway. Not with a loss scale, where the sums say how many steps AdamW has seen. The
+  /// same on all ranks that compute in one type.
+  bool may_run_ahead() const { return update_graph_ && !loss_scale_; }
+  /// Waits for the first of the steps under way, not for one behind it, and gives its sums.
   Sums sums();
   /// Of the next step; there is one where the model computes in f16. Set, the engine goes on from there.
   const std::optional<ops::LossScale>& loss_scale() const { return loss_scale_; }
@@ -63,6 +71,14 @@ class StepEngine {
     std::unique_ptr<ops::Graph> graph;
   };
 
+  /// A step's sums on their way to the host.
+  struct Readback {
+    explicit Readback(at::Device device);
+    at::Tensor host;  // f64 [4], pinned: the copy waits for nothing
+    ops::StreamMark done;
+  };
+  static constexpr size_t kMostUnderWay = 2;
+
   /// Of the micro-batches of a rank the last is the one in which gradients become what the other ranks want.
   enum class Turn { Earlier, Last };
   /// Gradients that are added up over the ranks in one go, as soon as the backward pass has left these layers.
@@ -71,6 +87,8 @@ class StepEngine {
     at::Tensor gradients;
   };
 
+  Turn turn_of(const PreparedStep& step, const PreparedStep::MicroBatch& micro) const;
+  bool is_recorded(const PreparedStep& step) const;
   void pass(const PreparedStep::MicroBatch& micro, Turn turn);
   void compute(const model::DeviceBatch& batch, Turn turn);
   void add_up_gradients(int64_t layer);
@@ -89,7 +107,9 @@ class StepEngine {
   ops::StepNumbers numbers_;
   std::optional<ops::LossScale> loss_scale_;  // as it is on the device when a step is done
   ops::DropoutContext dropout_;
-  at::Tensor sums_;  // f64 [4]: loss, ranks with SIGINT, with SIGTERM; gradient norm
+  at::Tensor sums_;                                // f64 [4]: loss, ranks with SIGINT, with SIGTERM; gradient norm
+  std::array<Readback, kMostUnderWay> readbacks_;  // used in turn
+  size_t begun_ = 0, ended_ = 0;                   // steps
   bool records_ = false;
   int64_t graphs_ = 0, updates_ = 0;
   ops::RopeTable rope_;  // what recorded passes read

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <csignal>
 #include <cstring>
+#include <deque>
 #include <fstream>
 
 #include "slmi/base/atomic_file.h"
@@ -73,6 +74,12 @@ Json metrics_of(const StepRecord& r) {
   return out;
 }
 
+Milestones milestones_of(const TrainConfig& config, const Hooks& hooks, int64_t steps_per_epoch, int64_t total) {
+  Milestones out{.last = total, .checkpoint_every = config.checkpoint_every, .pause_after = hooks.pause_after};
+  if (hooks.validate) out.validate_every = config.eval_every > 0 ? config.eval_every : steps_per_epoch;
+  return out;
+}
+
 class Run {
  public:
   Run(model::Llama& llama, model::Lora& lora, const data::EncodedDataset& rows, const TrainConfig& config,
@@ -88,12 +95,15 @@ class Run {
         adamw_{.beta2 = config.adam_beta2, .weight_decay = config.weight_decay},
         engine_(llama, lora, config, adamw_, moments_, ranks),
         plan_(data::make_plan(rows, config.batch_size, static_cast<uint64_t>(config.seed), config.rows_together)),
-        total_(total_steps(config, rows.size())) {}
+        total_(total_steps(config, rows.size())),
+        milestones_(milestones_of(config, hooks, data::steps_per_epoch(plan_), total_)) {}
 
   TrainResult execute();
 
  private:
   PreparedStep prepare(int64_t step) const;
+  void begin(int64_t step);
+  bool may_run_ahead_of(int64_t step) const;
   StepRecord optimizer_step(int64_t step);
   /// On rank 0 from its checkpoint, if there is one; on the others from rank 0.
   void load();
@@ -102,7 +112,6 @@ class Run {
   void save_best();
   void checkpoint();
   int own_signal() const { return hooks_.signal != nullptr ? hooks_.signal->load() : 0; }
-  bool ends_epoch(int64_t step) const { return (step % data::steps_per_epoch(plan_)) == 0 || step == total_; }
 
   model::Llama& llama_;
   model::Lora& lora_;
@@ -117,8 +126,11 @@ class Run {
   ops::AdamWOptions adamw_;
   StepEngine engine_;
   PreparedStep prepared_;
+  std::deque<StepRecord> under_way_;  // what is known of steps that have begun; on a GPU two, where it runs ahead
+  double step_start_s_ = 0.0;
   data::StepPlan plan_;
   int64_t total_;
+  Milestones milestones_;
   RunState state_;
   int signal_ = 0;  // that any rank had when the last step began, or this one has now if it is alone
   TrainResult result_;
@@ -143,10 +155,9 @@ PreparedStep Run::prepare(int64_t step) const {
 
 /// Forward and backward over the step's micro-batches, then one update. `step` counts from 0. While the device is busy
 /// with it the next step's rows are laid out.
-StepRecord Run::optimizer_step(int64_t step) {
-  const double start = now_s();
+void Run::begin(int64_t step) {
   if (prepared_.step != step) prepared_ = prepare(step);
-  StepRecord record;
+  StepRecord& record = under_way_.emplace_back();
   record.step = step + 1;
   record.rows = prepared_.rows;
   record.tokens = prepared_.tokens;
@@ -155,7 +166,25 @@ StepRecord Run::optimizer_step(int64_t step) {
   record.learning_rate = learning_rate(config_, step, total_);
   engine_.run(prepared_, record.learning_rate, own_signal());
   if (step + 1 < total_) prepared_ = prepare(step + 1);
+}
+
+/// Whether the next step may begin before the sums of this one are there. The same on all ranks, which must begin the
+/// same steps: a signal counts once all have heard of it.
+bool Run::may_run_ahead_of(int64_t step) const {
+  return engine_.may_run_ahead() && signal_ == 0 && !milestones_.any_after(step + 1);
+}
+
+/// A step to its end; it may have begun already. So does the next one, where it may, before this one's sums are waited
+/// for: the device goes on with it while the host writes down what this one gave.
+StepRecord Run::optimizer_step(int64_t step) {
+  if (under_way_.empty()) {
+    step_start_s_ = now_s();
+    begin(step);
+  }
+  if (may_run_ahead_of(step)) begin(step + 1);
   const auto sums = engine_.sums();
+  StepRecord record = under_way_.front();
+  under_way_.pop_front();
   record.loss = sums.loss / static_cast<double>(record.targets);
   record.gradient_norm = sums.gradient_norm;
   record.loss_scale = sums.loss_scale;
@@ -167,7 +196,9 @@ StepRecord Run::optimizer_step(int64_t step) {
           "step {}: loss {} and gradient norm {}; training stopped, {}; lower --lr (now {}) or use --compute f32",
           record.step, record.loss, record.gradient_norm,
           state_.step > 0 ? "the checkpoints before it are whole" : "nothing was saved yet", config_.lr);
-  record.seconds = now_s() - start;
+  const double end = now_s();
+  record.seconds = end - step_start_s_;
+  step_start_s_ = end;
   return record;
 }
 
@@ -243,16 +274,14 @@ TrainResult Run::execute() {
       ++tail_steps_;
     }
     if (hooks_.on_step) hooks_.on_step(r, total_);
-    const bool validates =
-        config_.eval_every > 0 ? r.step % config_.eval_every == 0 || r.step == total_ : ends_epoch(r.step);
-    if (hooks_.validate && validates) validate(r.step);
+    if (milestones_.validates(r.step)) validate(r.step);
     state_.finished = r.step == total_ || (config_.patience > 0 && state_.validations_since_best >= config_.patience);
     if (state_.finished && !hooks_.validate) save_best();
     if (ranks_.size() == 1) signal_ = own_signal();  // one that came during validation too
-    const bool due = config_.checkpoint_every > 0 && r.step % config_.checkpoint_every == 0;
-    if (due || state_.finished || signal_ != 0) checkpoint();
-    if (state_.finished || signal_ != 0) ranks_.barrier();  // the others wait for what rank 0 writes
-    if (signal_ != 0 && !state_.finished)
+    const bool stops = signal_ != 0 && under_way_.empty();
+    if (milestones_.checkpoints(r.step) || state_.finished || stops) checkpoint();
+    if (state_.finished || stops) ranks_.barrier();  // the others wait for what rank 0 writes
+    if (stops && !state_.finished)
       fail(signal_ == SIGTERM ? ErrorKind::Terminated : ErrorKind::Interrupted,
            "stopped after step {} of {}; a checkpoint is written: go on with slmi train --resume {}", r.step, total_,
            run_.string());

@@ -21,6 +21,7 @@ class Rehearsed final : public Communicator {
       : Communicator(0, static_cast<int64_t>(texts.size())), texts_(std::move(texts)) {}
   void all_reduce_start(const at::Tensor&) override {}
   void wait() override {}
+  void wait_for(const ops::StreamMark&) override {}
   void synchronize() override {}
   void broadcast(const at::Tensor&) override {}
   std::vector<std::string> all_gather(const std::string& mine) override {

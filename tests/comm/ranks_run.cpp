@@ -1,4 +1,6 @@
-// One rank of a training run on the tiny tied model: ranks_run OUT [micro_tokens [cuda]], under a launcher or alone.
+// One rank of a training run on the tiny tied model, under a launcher or alone:
+// ranks_run OUT [micro_tokens [cpu|cuda [f32|bf16 [STEP]]]]. After STEP the last rank has SIGTERM.
+#include <csignal>
 #include <iostream>
 
 #include "../train/small_run.h"
@@ -16,11 +18,18 @@ int main(int argc, char** argv) {
     const auto ranks = launch.alone() ? comm::single_process()
                        : gpu          ? comm::connect_gpus(launch, device, timeout)
                                       : comm::connect_cpus(launch, timeout);
-    train::testing::Process process(train::testing::load_options(device, ops::Compute::F32));
+    const auto compute = argc > 4 && std::string(argv[4]) == "bf16" ? ops::Compute::BF16 : ops::Compute::F32;
+    train::testing::Process process(train::testing::load_options(device, compute));
     process.config.deterministic = true;
     process.config.epochs = 5;  // of three steps of six rows and one of two
     process.config.batch_size = 6;
     process.config.micro_tokens = argc > 2 ? std::atoi(argv[2]) : 40;
+    const int64_t last = argc > 5 ? std::atoi(argv[5]) : 0;
+    std::atomic<int> signal = 0;
+    process.hooks.signal = &signal;
+    process.hooks.on_step = [&](const train::StepRecord& r, int64_t) {
+      if (r.step == last && ranks->rank() == ranks->size() - 1) signal = SIGTERM;
+    };
     train::train(*process.llama, process.lora, process.rows, process.config, argv[1], process.hooks, *ranks);
     return 0;
   } catch (const Error& e) {

@@ -25,11 +25,15 @@ const std::string kMpirun;
 /// All rows of a step in one micro-batch of one process, or in several.
 class RunsOfRanks : public ::testing::TestWithParam<int> {
  protected:
-  int run(const std::string& launcher, const fs::path& out, const std::string& device) const {
-    return std::system(command(launcher, out, device).c_str());
+  static int run(const std::string& launcher, const fs::path& out, const std::string& flags) {
+    return exit_code(command(launcher, out, flags));
   }
-  static std::string command(const std::string& launcher, const fs::path& out, const std::string& device) {
-    return launcher + " " + SLMI_RANKS_RUN + " " + out.string() + " " + std::to_string(GetParam()) + " " + device;
+  static int exit_code(const std::string& command) {
+    const int status = std::system(command.c_str());
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  }
+  static std::string command(const std::string& launcher, const fs::path& out, const std::string& flags) {
+    return launcher + " " + SLMI_RANKS_RUN + " " + out.string() + " " + std::to_string(GetParam()) + " " + flags;
   }
   fs::path alone() const { return here_ / "alone"; }
   void expect_run_of_one_process(const fs::path& out) const;
@@ -47,8 +51,8 @@ class Ranks : public RunsOfRanks {
     ::setenv("OMP_NUM_THREADS", "1", 1);
     ASSERT_EQ(RunsOfRanks::run("", alone(), "cpu"), 0);
   }
-  int run(int ranks, const fs::path& out) const {
-    return RunsOfRanks::run(kMpirun + " -n " + std::to_string(ranks), out, "cpu");
+  static int run(int ranks, const fs::path& out, const std::string& more = "") {
+    return RunsOfRanks::run(kMpirun + " -n " + std::to_string(ranks), out, "cpu " + more);
   }
 };
 
@@ -59,17 +63,17 @@ class GpuRanks : public RunsOfRanks {
     if (ops::gpu_count() == 0) GTEST_SKIP() << "no GPU here";
     ASSERT_EQ(RunsOfRanks::run("", alone(), "cuda"), 0);
   }
-  int run(int ranks, const fs::path& out) const {
-    std::string started, waited;
+  static int run(int ranks, const fs::path& out, const std::string& more = "") {
+    std::string started, waited = "code=0; ";
     for (int rank = 0; rank < ranks; ++rank) {
       const std::string number = std::to_string(rank);
       std::string variables = "RANK=" + number + " LOCAL_RANK=" + number;
       for (const char* size : {"WORLD_SIZE", "LOCAL_WORLD_SIZE"})
         variables += std::string(" ") + size + "=" + std::to_string(ranks);
-      started += command(variables, out, "cuda") + " & p" + number + "=$!; ";
-      waited += (rank == 0 ? "wait $p" : " && wait $p") + number;
+      started += command(variables, out, "cuda " + more) + " & p" + number + "=$!; ";
+      waited += "wait $p" + number + " || code=$?; ";
     }
-    return std::system((started + waited).c_str());
+    return exit_code(started + waited + "exit $code");
   }
 };
 
@@ -133,6 +137,24 @@ TEST_P(GpuRanks, AllGpusHaveTheLossesAndTheAdapterOfOneProcess) {
   if (gpus < 2) GTEST_SKIP() << "one GPU here";
   ASSERT_EQ(run(gpus, here_ / "all"), 0);
   expect_run_of_one_process(here_ / "all");
+}
+
+// Rank 1 has SIGTERM when that step is over, and says so with the next that it begins.
+TEST_P(Ranks, ASignalToOneStopsAllAfterTheSameStep) {
+  ASSERT_EQ(run(2, here_ / "whole"), 0);
+  EXPECT_EQ(run(2, here_ / "run", "f32 9"), 143);
+  EXPECT_EQ(lines_of(here_ / "run").size(), 10u);
+  ASSERT_EQ(run(2, here_ / "run"), 0);
+  EXPECT_EQ(train::testing::differences(here_ / "run", here_ / "whole"), std::vector<std::string>());
+}
+
+TEST_P(GpuRanks, ASignalToOneStopsAllAfterTheSameStep) {
+  if (ops::gpu_count() < 2) GTEST_SKIP() << "one GPU here";
+  ASSERT_EQ(run(2, here_ / "whole", "bf16"), 0);
+  EXPECT_EQ(run(2, here_ / "run", "bf16 11"), 143);
+  EXPECT_EQ(lines_of(here_ / "run").size(), 14u) << "step 12 is under way then, 13 says it, and 14 runs ahead of that";
+  ASSERT_EQ(run(2, here_ / "run", "bf16"), 0);
+  EXPECT_EQ(train::testing::differences(here_ / "run", here_ / "whole"), std::vector<std::string>());
 }
 
 INSTANTIATE_TEST_SUITE_P(MicroTokens, GpuRanks, ::testing::Values(40, 4096));

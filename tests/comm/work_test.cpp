@@ -40,6 +40,7 @@ class Member final : public Communicator {
       : Communicator(static_cast<int64_t>(rank), static_cast<int64_t>(meeting.size())), meeting_(meeting) {}
   void all_reduce_start(const at::Tensor&) override {}
   void wait() override {}
+  void wait_for(const ops::StreamMark&) override {}
   void synchronize() override {}
   void broadcast(const at::Tensor&) override {}
   std::vector<std::string> all_gather(const std::string& mine) override {

@@ -1,8 +1,12 @@
-// On a GPU: two runs under --deterministic, and one that was interrupted, end in the same bytes. Rows are longer than
-// our own attention kernels take, so that FlashAttention's backward pass is in it, which adds in no order unasked.
+// On a GPU: two runs under --deterministic, and one that was interrupted, end in the same bytes, however the host's
+// steps and the device's follow each other. Rows are longer than our own attention kernels take, so that
+// FlashAttention's backward pass is in it, which adds in no order unasked.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <csignal>
+
+#include "slmi/base/error.h"
 #include "slmi/base/json.h"
 #include "slmi/base/random.h"
 #include "slmi/formats/safetensors.h"
@@ -127,6 +131,39 @@ TEST_P(GpuDeterministic, TwoRunsAndAnInterruptedOneEndInTheSameBytes) {
   const auto resumed = process();
   EXPECT_EQ(resumed->train_into(here_ / "third").resumed_from, 6);
   EXPECT_EQ(differences(here_ / "third", here_ / "first"), std::vector<std::string>{});
+}
+
+TEST_P(GpuDeterministic, StepsThatEndBeforeTheNextBeginsGiveTheSameBytes) {
+  const auto ahead = process(), apart = process();
+  apart->config.checkpoint_every = 1;
+  ahead->train_into(here_ / "ahead");
+  apart->train_into(here_ / "apart");
+  EXPECT_EQ(differences(here_ / "apart", here_ / "ahead"), std::vector<std::string>{});
+}
+
+TEST_P(GpuDeterministic, ASignalEndsTheRunAfterTheStepUnderWay) {
+  process()->train_into(here_ / "alone");
+  // The next step is under way with bf16, but not where a process begins, or a checkpoint is due. f16 has a loss scale,
+  // and f32 is not recorded.
+  const int64_t ahead = GetParam().compute == ops::Compute::BF16 ? 1 : 0;
+  const std::vector<std::pair<int64_t, int64_t>> stops = {{1, 1}, {8, 8 + ahead}, {12, 12}, {16, 16 + ahead}};
+  for (const auto& [step, last] : stops) {
+    const auto stopped = process();
+    std::atomic<int> arrived = 0;
+    stopped->hooks.signal = &arrived;
+    stopped->hooks.on_step = [&, step = step](const StepRecord& r, int64_t) {
+      if (r.step == step) arrived = SIGTERM;
+    };
+    try {
+      stopped->train_into(here_ / "stopped");
+      FAIL() << "the run went to its end";
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::Terminated);
+    }
+    EXPECT_EQ(list_checkpoints(here_ / "stopped").back().filename(), fmt::format("step-{:06d}", last));
+  }
+  EXPECT_EQ(process()->train_into(here_ / "stopped").resumed_from, stops.back().second);
+  EXPECT_EQ(differences(here_ / "stopped", here_ / "alone"), std::vector<std::string>{});
 }
 
 INSTANTIATE_TEST_SUITE_P(

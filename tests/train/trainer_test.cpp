@@ -61,6 +61,25 @@ TEST(Schedule, NoWarmUpStartsAtThePeak) {
   EXPECT_DOUBLE_EQ(learning_rate(config, 0, 1), 0.5);
 }
 
+TEST(Milestones, AreAfterStepsWithAValidationACheckpointOrAPauseAndAtTheEnd) {
+  const auto all = [](const Milestones& milestones) {
+    std::vector<int64_t> out;
+    for (int64_t step = 1; step <= 12; ++step)
+      if (milestones.any_after(step)) out.push_back(step);
+    return out;
+  };
+  using Steps = std::vector<int64_t>;
+  EXPECT_EQ(all({.last = 12}), (Steps{12}));
+  EXPECT_EQ(all({.last = 12, .validate_every = 5}), (Steps{5, 10, 12}));
+  EXPECT_EQ(all({.last = 12, .checkpoint_every = 4}), (Steps{4, 8, 12}));
+  EXPECT_EQ(all({.last = 12, .pause_after = 7}), (Steps{7, 12}));
+  EXPECT_EQ(all({.last = 12, .validate_every = 5, .checkpoint_every = 4, .pause_after = 7}),
+            (Steps{4, 5, 7, 8, 10, 12}));
+  const Milestones milestones{.last = 12, .validate_every = 5, .checkpoint_every = 5};
+  EXPECT_TRUE(milestones.validates(12)) << "the last adapter may be the best";
+  EXPECT_FALSE(milestones.checkpoints(12)) << "the end has one that is not due";
+}
+
 TEST(Trainer, StepsFollowFromRowsEpochsAndTheLimit) {
   TrainConfig config;
   config.batch_size = 8;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "slmi/comm/launch.h"
+#include "slmi/ops/stream_mark.h"
 
 namespace slmi::comm {
 
@@ -30,8 +31,10 @@ class Communicator {
   virtual void all_reduce_start(const at::Tensor& range) = 0;
   /// Sums that were started are there for what follows: on a GPU on the current stream, while the host goes on.
   virtual void wait() = 0;
-  /// Until a GPU has done what the current stream holds, sums with it. Whoever waits for the stream in another way
-  /// waits for ever if a rank is lost.
+  /// Until a GPU has come to the mark, and done the sums before it; what follows may be under way. Whoever waits for a
+  /// stream with sums on it in another way waits for ever if a rank is lost.
+  virtual void wait_for(const ops::StreamMark& mark) = 0;
+  /// The same for all that the current stream holds. A process without others goes on at once: it may wait in any way.
   virtual void synchronize() = 0;
   /// Rank 0's bytes, to all: contiguous, of the same size everywhere.
   virtual void broadcast(const at::Tensor& tensor) = 0;

@@ -33,6 +33,7 @@ struct StepNumbers {
   explicit StepNumbers(at::Device device)
       : values(at::zeros({kCount}, at::TensorOptions().dtype(at::kFloat).device(device))) {}
   /// step counts from 1; num_targets is the global count that the summed loss is divided by; max_norm 0: no clipping.
+  /// For what the device is given from now on; does not wait for it.
   void set(double learning_rate, int64_t step, int64_t num_targets, double max_norm, const AdamWOptions& options);
   /// From now on gradients are to be multiplied by loss_factor(). Stays at its place when called again.
   void set_loss_scale(const LossScale& state);
