@@ -185,6 +185,14 @@ at::Tensor Llama::after_mlp(int64_t layer, const at::Tensor& middle, const at::T
   return ops::add_residual(middle, project(blocks_[static_cast<size_t>(layer)].down, activation, nullptr));
 }
 
+/// Where SwiGLU's gradient can have that of A with it, an activation that was kept would only be read once more.
+bool Llama::makes_activation_again(const Block& block, const at::Tensor& gate_up,
+                                   const ops::DropoutContext* dropout) const {
+  const int64_t rank = block.down.input_width() - block.down.k();
+  return dropout == nullptr && block.down.gives_a_gradients() &&
+         ops::swiglu_lora_fits(front(gate_up, 2 * config_.intermediate_size), rank);
+}
+
 at::Tensor Llama::block_forward(int64_t layer, const at::Tensor& hidden, const ForwardContext& context,
                                 SavePolicy policy, BlockSaved* saved, NormedInput& normed) const {
   const Block& block = blocks_[static_cast<size_t>(layer)];
@@ -212,8 +220,9 @@ at::Tensor Llama::block_forward(int64_t layer, const at::Tensor& hidden, const F
   if (policy == SavePolicy::Light) {
     s.qkv_u = take_update_input(s.qkv_in, block.qkv);
     s.mlp_u = take_update_input(s.mlp_in, block.gate_up);
-    s.down_u = take_update_input(s.activation, block.down);
   }
+  if (policy == SavePolicy::Light || makes_activation_again(block, s.gate_up, context.dropout))
+    s.down_u = take_update_input(s.activation, block.down);
   *saved = std::move(s);
   return out;
 }
@@ -284,7 +293,7 @@ void Llama::normed_backward(const ops::LinearGroup& group, const at::Tensor& dy_
     x_ext.reset();
     return norm(dx, {});
   }
-  group.backward_remaking(dy_ext, u, dropout, [&](const at::Tensor& dx) {
+  group.backward_remaking(dy_ext, u, dropout, [&](const at::Tensor& dx, const auto&) {
     norm(dx, dx);
     return dx;
   });
@@ -300,6 +309,7 @@ void Llama::mlp_backward_piece(const Block& block, const at::Tensor& d_out, cons
     context.dropout = dropout;
     activate_part(block, context, s);
     block.down.fill_update_input(s.activation, dropout);
+    if (makes_activation_again(block, s.gate_up, dropout)) s.down_u = take_update_input(s.activation, block.down);
   }
   const at::Tensor gate_up = front(s.gate_up, 2 * f);
   if (s.activation.defined()) {
@@ -308,7 +318,11 @@ void Llama::mlp_backward_piece(const Block& block, const at::Tensor& d_out, cons
     s.activation.reset();
     ops::swiglu_backward(gate_up, d_activation, gate_up);
   } else {  // one pass over gate and up takes their gradients and makes the activation again
-    block.down.backward_remaking(d_out, s.down_u, dropout, [&](const at::Tensor& d_activation) {
+    block.down.backward_remaking(d_out, s.down_u, dropout, [&](const at::Tensor& d_activation, const auto& a) {
+      if (a.du.defined() && ops::swiglu_lora_fits(gate_up, a.du.size(1))) {
+        ops::swiglu_lora_backward(gate_up, d_activation, gate_up, a.du, a.targets.front());
+        return at::Tensor();
+      }
       ops::swiglu_backward(gate_up, d_activation, gate_up, d_activation);
       return d_activation;
     });

@@ -244,7 +244,7 @@ at::Tensor LinearGroup::run_backward(const at::Tensor& dy_ext, const Kept& kept,
   } else if (total_rank_ > 0) {
     du = at::mm(dy, w.narrow(1, k_, total_rank_));
   }
-  const at::Tensor x = kept.input(dx);
+  const at::Tensor x = kept.input(dx, {});
   if (total_rank_ > 0) accumulate(dy, du, kept.u, x, dropout);
   return dx;
 }
@@ -283,7 +283,8 @@ bool LinearGroup::thin_backward(const at::Tensor& dy_ext, const Kept& kept, cons
     else
       at::mm_out(dx, dy, w.narrow(0, 0, n_)).add_(dropped(at::mm(du, a_), *dropout));
   }
-  at::Tensor x = kept.input(dx);
+  at::Tensor x = kept.input(dx, dropout == nullptr ? AGradients{du, grad_a} : AGradients{});
+  if (!x.defined()) return true;
   if (dropout != nullptr) x = dropped(x, *dropout);
   thin_gradient_a(x, du, grad_a);
   return true;

@@ -64,4 +64,26 @@ void swiglu_backward(const at::Tensor& gate_up, const at::Tensor& d_out, const a
   d_gate_up.narrow(1, f, f).copy_(d_up);
 }
 
+bool swiglu_lora_fits(const at::Tensor& gate_up, int64_t rank) {
+  bool fits = false;
+  on_16_bits(gate_up, [&](auto tag, auto) {
+    using T = Element<decltype(tag)>;
+    fits = kernels::cuda::swiglu_lora_fits(compute_capability(gate_up.device()), pointer<T>(gate_up), gate_up.stride(0),
+                                           gate_up.size(1) / 2, rank);
+  });
+  return fits;
+}
+
+void swiglu_lora_backward(const at::Tensor& gate_up, const at::Tensor& d_out, const at::Tensor& d_gate_up,
+                          const at::Tensor& du, const at::Tensor& grad_a) {
+  on_16_bits(gate_up, [&](auto tag, auto stream) {
+    using T = Element<decltype(tag)>;
+    const int64_t rows = gate_up.size(0), f = gate_up.size(1) / 2, rank = du.size(1);
+    const at::Tensor scratch = at::empty({kernels::cuda::swiglu_lora_scratch(rows, f, rank)}, grad_a.options());
+    kernels::cuda::swiglu_lora_backward(pointer<T>(gate_up), gate_up.stride(0), pointer<T>(d_out), d_out.stride(0),
+                                        rows, f, pointer<T>(d_gate_up), d_gate_up.stride(0), pointer<T>(du),
+                                        du.stride(0), rank, pointer<float>(grad_a), pointer<float>(scratch), stream);
+  });
+}
+
 }  // namespace slmi::ops

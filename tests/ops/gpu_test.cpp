@@ -78,6 +78,12 @@ TEST_F(Gpu, Swiglu) {
   EXPECT_LT(distance(out, want), kRounding);
   swiglu_backward(reference(gate_up), reference(d_out), want_d);
   swiglu_backward(gate_up, d_out, d);
+  const at::Tensor du = values(5, 16, 32), grad_a = at::ones({16, 192}, f32_), with_a = gate_up.clone();
+  if (swiglu_lora_fits(with_a, 16)) {
+    swiglu_lora_backward(with_a, d_out, with_a, du, grad_a);
+    EXPECT_TRUE(at::equal(with_a, d));
+    EXPECT_LT(distance(grad_a, 1.0 + at::mm(reference(du).t(), out.cpu().to(at::kFloat))), 1e-5);
+  }
   const at::Tensor again = gate_up.clone(), in_place = d_out.clone();
   swiglu_backward(again, in_place, again, in_place);
   EXPECT_TRUE(at::equal(again, d));
@@ -278,22 +284,36 @@ TEST_P(GpuLinear, ForwardAndBackwardEqualF64) {
   }
   EXPECT_LT(distance(dx, want_dx), 6e-3);
 
-  // The same from x A^T alone, x made again in the place of its gradient.
-  std::vector<at::Tensor> gradients;
-  for (const auto& pair : pairs) {
-    gradients.push_back(at::cat({pair.grad_a.flatten(), pair.grad_b.flatten()}));
-    pair.grad_a.zero_();
-    pair.grad_b.zero_();
+  // The same from x A^T alone, x made again in the place of its gradient, and A's gradient taken by the caller.
+  const auto take_gradients = [&] {
+    std::vector<at::Tensor> out;
+    for (const auto& pair : pairs) {
+      out.push_back(at::cat({pair.grad_a.flatten(), pair.grad_b.flatten()}).cpu());
+      pair.grad_a.zero_();
+      pair.grad_b.zero_();
+    }
+    return out;
+  };
+  const auto gradients = take_gradients();
+  for (const bool takes_gradients : {false, true}) {
+    at::Tensor again;
+    const auto remake = [&](const at::Tensor& its_dx, const LinearGroup::AGradients& a) {
+      EXPECT_EQ(a.du.defined(), group.gives_a_gradients() && given == nullptr && k % 64 == 0);
+      again = its_dx.clone();
+      if (takes_gradients && a.du.defined()) {
+        const at::Tensor all = at::mm(a.du.to(at::kFloat).t(), x.to(at::kFloat));
+        for (size_t i = 0; i < a.targets.size(); ++i)
+          a.targets[i].add_(all.narrow(0, static_cast<int64_t>(i) * rank, rank));
+        return at::Tensor();
+      }
+      its_dx.copy_(x);
+      return its_dx;
+    };
+    group.backward_remaking(dy_ext, x_ext.narrow(1, k, x_ext.size(1) - k).clone(), given, remake);
+    EXPECT_TRUE(at::equal(again, dx));
+    const auto got = take_gradients();
+    for (size_t i = 0; i < got.size(); ++i) EXPECT_LT(distance(got[i], gradients[i]), 1e-5) << takes_gradients;
   }
-  at::Tensor again;
-  group.backward_remaking(dy_ext, x_ext.narrow(1, k, x_ext.size(1) - k).clone(), given, [&](const at::Tensor& its_dx) {
-    again = its_dx.clone();
-    its_dx.copy_(x);
-    return its_dx;
-  });
-  EXPECT_TRUE(at::equal(again, dx));
-  for (size_t i = 0; i < pairs.size(); ++i)
-    EXPECT_LT(distance(at::cat({pairs[i].grad_a.flatten(), pairs[i].grad_b.flatten()}), gradients[i].cpu()), 1e-5);
 }
 INSTANTIATE_TEST_SUITE_P(Widths, GpuLinear,
                          ::testing::Values(LinearCase{128, Residency::Transient, 0.0},

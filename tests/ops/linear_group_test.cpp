@@ -137,7 +137,8 @@ TEST_P(LinearGroupTest, AnInputMadeAgainGivesTheSameGradients) {
   const auto want = take_gradients();
   at::Tensor dx;
   const at::Tensor u = x_ext.narrow(1, kInputs, lora.input_width() - kInputs).clone();
-  lora.backward_remaking(dy, u, dropout(), [&](const at::Tensor& its_dx) {
+  lora.backward_remaking(dy, u, dropout(), [&](const at::Tensor& its_dx, const auto& a) {
+    EXPECT_FALSE(a.du.defined()) << "on a CPU x is wanted";
     dx = its_dx.clone();
     its_dx.copy_(x_);  // in its place
     return its_dx;

@@ -59,7 +59,7 @@ struct ForwardContext {
 
 /// Which activations a block keeps for its backward pass; this list is activation checkpointing.
 enum class SavePolicy {
-  All,    // every input of a product
+  All,    // every input of a product, but a SwiGLU output whose adapter's gradient comes with that of SwiGLU
   Light,  // not the normed inputs and the SwiGLU output, which are made again
   None,   // the block's input alone; the block runs forward again
 };
@@ -166,6 +166,7 @@ class Llama {
                    int64_t layer) const;
   void activate_part(const Block& block, const ForwardContext& context, BlockSaved& s) const;
   at::Tensor project(const ops::LinearGroup& group, const at::Tensor& x_ext, const ops::DropoutContext* dropout) const;
+  bool makes_activation_again(const Block& block, const at::Tensor& gate_up, const ops::DropoutContext* dropout) const;
   void mlp_backward(const Block& block, const ops::DropoutContext* dropout, BlockSaved& s,
                     HiddenGradient& d_hidden) const;
   /// Takes the gradient of a norm's output on to the stream; `remade` as ops::rms_norm_backward.

@@ -75,8 +75,16 @@ class LinearGroup {
   at::Tensor backward(const at::Tensor& dy_ext, const at::Tensor& x_ext, const DropoutContext* dropout,
                       InputGradient wanted) const;
 
-  /// Makes x [T, K] again, given its gradient, which is not read after that: x may be written in its place.
-  using RemakeInput = std::function<at::Tensor(const at::Tensor& dx)>;
+  /// What the gradients of A are made of: += du^T x.
+  struct AGradients {
+    at::Tensor du;                    // [T, total rank]; undefined: x itself is wanted
+    std::vector<at::Tensor> targets;  // f32 [R, K] of each adapter
+  };
+  /// Makes x [T, K] again, given its gradient, which is not read after that: x may be written in its place. Or, where
+  /// du is there, adds to the gradients of A itself and returns nothing.
+  using RemakeInput = std::function<at::Tensor(const at::Tensor& dx, const AGradients& gradients)>;
+  /// Whether `remake` is given du where there is no dropout.
+  bool gives_a_gradients() const { return thin_.rank > 0; }
   /// The same for an x that was not kept, only u = x A^T [T, total rank]: `remake` is called once, when dx is known.
   void backward_remaking(const at::Tensor& dy_ext, const at::Tensor& u, const DropoutContext* dropout,
                          const RemakeInput& remake) const;
@@ -94,7 +102,9 @@ class LinearGroup {
     at::Tensor u;
     at::Tensor x;  // undefined: to be made again
     const RemakeInput* remake = nullptr;
-    at::Tensor input(const at::Tensor& dx) const { return x.defined() ? x : (*remake)(dx); }
+    at::Tensor input(const at::Tensor& dx, const AGradients& gradients) const {
+      return x.defined() ? x : (*remake)(dx, gradients);
+    }
   };
   at::Tensor run_backward(const at::Tensor& dy_ext, const Kept& kept, const DropoutContext* dropout,
                           InputGradient wanted) const;

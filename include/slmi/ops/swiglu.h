@@ -14,4 +14,12 @@ void swiglu_forward(const at::Tensor& gate_up, const at::Tensor& out);
 void swiglu_backward(const at::Tensor& gate_up, const at::Tensor& d_out, const at::Tensor& d_gate_up,
                      const at::Tensor& activation = {});
 
+/// Whether swiglu_lora_backward takes gate_up and an adapter of this rank: on a GPU, in 16 bits.
+bool swiglu_lora_fits(const at::Tensor& gate_up, int64_t rank);
+
+/// swiglu_backward and, without writing the activation [T, F], the gradient of the A that takes it: grad_a f32 [R, F]
+/// += du^T activation. du [T, R], the gradient of activation A^T. Only where swiglu_lora_fits.
+void swiglu_lora_backward(const at::Tensor& gate_up, const at::Tensor& d_out, const at::Tensor& d_gate_up,
+                          const at::Tensor& du, const at::Tensor& grad_a);
+
 }  // namespace slmi::ops

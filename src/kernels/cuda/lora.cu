@@ -187,21 +187,6 @@ __global__ void __launch_bounds__(kGradientWarps* kWarp) gradient(Gradient<T> a)
   }
 }
 
-struct Targets {
-  float* data[kMaxAdapters];
-  int64_t begin[kMaxAdapters + 1];  // the last ones are the end where there are fewer
-};
-
-__global__ void add_parts(const float* parts, int pieces, int64_t size, float scale, Targets targets) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i >= size) return;
-  float sum = 0.0f;
-  for (int piece = 0; piece < pieces; ++piece) sum += parts[piece * size + i];
-  int target = 0;
-  while (i >= targets.begin[target + 1]) ++target;
-  targets.data[target][i - targets.begin[target]] += scale * sum;
-}
-
 /// Threads walk over A, then over B in both of its forms: one order to write each in whole lines.
 template <class T>
 __global__ void refresh(AdapterGroup<T> group) {
@@ -313,15 +298,7 @@ void lora_gradient(const T* x, int64_t x_stride, int64_t rows, const AdapterColu
       gradient<T, kRankTiles, kStages><<<grid, kGradientWarps * kWarp, static_cast<size_t>(bytes), stream>>>(a);
     });
   });
-  Targets out = {};
-  for (int i = 0; i < kMaxAdapters; ++i) {
-    out.data[i] = targets.data[i];
-    out.begin[i + 1] = out.begin[i] + targets.size[i];
-  }
-  constexpr unsigned kThreads = 256;
-  const int64_t size = width * rank;
-  add_parts<<<static_cast<unsigned>(ceil_div(size, kThreads)), kThreads, 0, stream>>>(
-      scratch, static_cast<int>(pieces.count), size, scale, out);
+  add_up(scratch, pieces.count, width * rank, scale, targets, stream);
   check_launch("lora_gradient");
 }
 

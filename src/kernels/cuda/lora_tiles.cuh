@@ -19,12 +19,12 @@ __device__ inline uint32_t tile_offset(int row, int chunk) {
   return static_cast<uint32_t>((row * kChunksARow + (chunk ^ (row % 8))) * 16);
 }
 
-/// A warp starts copying x[row0 .. row0 + 32)[column0 .. column0 + 64); rows from `rows` on are zero.
-template <class T>
+/// A warp starts copying x[row0 .. row0 + kRows)[column0 .. column0 + 64); rows from `rows` on are zero.
+template <int kRows = kTileRows, class T>
 __device__ void fetch_tile(uint32_t tile, const T* x, int64_t stride, int64_t row0, int64_t rows, int64_t column0,
                            int lane) {
 #pragma unroll
-  for (int i = 0; i < kTileRows * kChunksARow / kWarp; ++i) {
+  for (int i = 0; i < kRows * kChunksARow / kWarp; ++i) {
     const int id = i * kWarp + lane, row = id / kChunksARow, chunk = id % kChunksARow;
     const bool there = row0 + row < rows;
     copy_async(tile + tile_offset(row, chunk), there ? x + (row0 + row) * stride + column0 + chunk * kChunk : x, there);
@@ -63,6 +63,34 @@ void at_stages(int stage_bytes, int other_bytes, const Run& run) {
 
 inline int64_t total_columns(const AdapterColumns& columns) {
   return columns.begin[columns.count];
+}
+
+struct Targets {
+  float* data[kMaxAdapters];
+  int64_t begin[kMaxAdapters + 1];  // the last ones are the end where there are fewer
+};
+
+static __global__ void add_parts(const float* parts, int pieces, int64_t size, float scale, Targets targets) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= size) return;
+  float sum = 0.0f;
+  for (int piece = 0; piece < pieces; ++piece) sum += parts[piece * size + i];
+  int target = 0;
+  while (i >= targets.begin[target + 1]) ++target;
+  targets.data[target][i - targets.begin[target]] += scale * sum;
+}
+
+/// Adds scale times the pieces' sum, [pieces][size], to the targets, which follow each other.
+inline void add_up(const float* parts, int64_t pieces, int64_t size, float scale, const AdapterTargets& targets,
+                   Stream stream) {
+  Targets out = {};
+  for (int i = 0; i < kMaxAdapters; ++i) {
+    out.data[i] = targets.data[i];
+    out.begin[i + 1] = out.begin[i] + targets.size[i];
+  }
+  constexpr unsigned kThreads = 256;
+  add_parts<<<static_cast<unsigned>(ceil_div(size, kThreads)), kThreads, 0, stream>>>(parts, static_cast<int>(pieces),
+                                                                                      size, scale, out);
 }
 
 }  // namespace slmi::kernels::cuda::detail

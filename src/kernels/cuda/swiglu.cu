@@ -3,6 +3,7 @@
 
 #include "device.cuh"
 #include "launch.h"
+#include "swiglu_math.cuh"
 
 namespace slmi::kernels::cuda {
 namespace {
@@ -10,10 +11,6 @@ namespace {
 using namespace detail;
 
 constexpr int kThreads = 256;
-
-__device__ inline float sigmoid(float x) {
-  return 1.0f / (1.0f + expf(-x));
-}
 
 /// body(row, first column) for every pack of V columns.
 template <int V, class Body>
@@ -44,20 +41,12 @@ __global__ void backward(const T* gate_up, int64_t gate_up_stride, const T* d_ou
                          int64_t activation_stride) {
   each_pack<V>(count, packs_a_row, [&](int64_t t, int64_t c) {
     const T* row = gate_up + t * gate_up_stride + c;
-    const auto gate = load<V>(row), up = load<V>(row + ffn_width), d = load<V>(d_out + t * d_out_stride + c);
-    Pack<T, V> d_gate, d_up, y;
-#pragma unroll
-    for (int i = 0; i < V; ++i) {
-      const float g = to_f32(gate.values[i]), u = to_f32(up.values[i]), dy = to_f32(d.values[i]);
-      const float s = sigmoid(g), silu = g * s;
-      d_gate.values[i] = from_f32<T>(dy * u * (s + silu * (1.0f - s)));
-      d_up.values[i] = from_f32<T>(dy * silu);
-      y.values[i] = from_f32<T>(silu * u);
-    }
+    const auto gradient =
+        swiglu_gradient(load<V>(row), load<V>(row + ffn_width), load<V>(d_out + t * d_out_stride + c));
     T* d_row = d_gate_up + t * d_gate_up_stride + c;
-    store<V>(d_row, d_gate);
-    store<V>(d_row + ffn_width, d_up);
-    if (activation != nullptr) store<V>(activation + t * activation_stride + c, y);
+    store<V>(d_row, gradient.gate);
+    store<V>(d_row + ffn_width, gradient.up);
+    if (activation != nullptr) store<V>(activation + t * activation_stride + c, gradient.activation);
   });
 }
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "device_rows.h"
+#include "slmi/kernels/cuda/swiglu.h"
 
 namespace slmi::kernels::cuda {
 namespace {
@@ -168,6 +169,53 @@ TYPED_TEST(CudaLora, OnePassHasTheGradientsOfBothSides) {
       }
     }
     EXPECT_EQ(run(), got);
+  }
+}
+
+TYPED_TEST(CudaLora, SwigluTakesTheGradientOfAWithItsOwn) {
+  using T = TypeParam;
+  for (const int64_t rows : {1, 15, 16, 17, 500, 4100}) {
+    for (const int64_t f : {64, 576, 8192}) {
+      for (const int64_t rank : {16, 32}) {
+        if (rows > 500 && f < 8192) continue;
+        const int64_t stride = 2 * f + 16, d_stride = f + 8, q_stride = rank + 8;
+        const auto gate_up = Rows<T>::random(rows, 2 * f, stride, 71, 3.0),
+                   d_out = Rows<T>::random(rows, f, d_stride, 72), q = Rows<T>::random(rows, rank, q_stride, 73);
+        ASSERT_TRUE(swiglu_lora_fits(compute_capability(0), gate_up.data(), stride, f, rank));
+        Rows<T> out(rows, f, f), want(rows, 2 * f, stride);
+        swiglu_forward(gate_up.data(), stride, rows, f, out.data(), f, nullptr);
+        swiglu_backward(gate_up.data(), stride, d_out.data(), d_stride, rows, f, want.data(), stride,
+                        static_cast<T*>(nullptr), 0, nullptr);
+        const auto before = Rows<float>::random(1, rank * f, rank * f, 74).values();
+        const auto run = [&] {
+          auto in_place = Rows<T>::random(rows, 2 * f, stride, 71, 3.0);
+          auto target = Rows<float>::random(1, rank * f, rank * f, 74);
+          const int64_t scratch_size = swiglu_lora_scratch(rows, f, rank);
+          const Rows<float> scratch(1, scratch_size, scratch_size);
+          swiglu_lora_backward(in_place.data(), stride, d_out.data(), d_stride, rows, f, in_place.data(), stride,
+                               q.data(), q_stride, rank, target.data(), scratch.data(), nullptr);
+          EXPECT_TRUE(in_place.only_rows_written());
+          EXPECT_TRUE(target.only_rows_written());
+          EXPECT_TRUE(scratch.nothing_beside_written());
+          EXPECT_TRUE(equal_bits(in_place.values(), want.values())) << rows << " x " << f;
+          return target.values();
+        };
+        const auto got = run(), ys = out.values(), qs = q.values();
+        const int64_t step = rows > 1000 ? 211 : f > 1000 ? 61 : 1;
+        for (int64_t c = 0; c < f; c += step) {
+          for (int64_t r = 0; r < rank; ++r) {
+            Exact sum;
+            for (int64_t t = 0; t < rows; ++t)
+              sum.add(ys[static_cast<size_t>(t * f + c)], qs[static_cast<size_t>(t * rank + r)]);
+            const auto at = static_cast<size_t>(r * f + c);
+            const double wanted = static_cast<double>(before[at]) + sum.sum;
+            ASSERT_NEAR(got[at], wanted, sum.bound(rows, 0) + 0x1p-23 * std::fabs(wanted))
+                << "column " << c << " of " << f << ", rank " << r << ", rows " << rows;
+          }
+        }
+        EXPECT_EQ(run(), got);
+      }
+    }
   }
 }
 
