@@ -39,6 +39,11 @@ void put_update_input(const at::Tensor& x_ext, const ops::LinearGroup& group, at
   u.reset();
 }
 
+/// Of two copies of attention's output keeps the one that its gradient takes.
+void keep_attended_alone(const ops::LinearGroup& output, BlockSaved& s) {
+  if (!s.attended.is_alias_of(s.attention)) s.output_u = take_update_input(s.attention, output);
+}
+
 }  // namespace
 
 uint64_t Llama::packed_bytes() const {
@@ -122,7 +127,7 @@ void Llama::attend_part(const Block& block, const at::Tensor& hidden, const Forw
   }
   s.attention = at::empty({tokens, buffer_width(block.output, heads * e)}, s.qkv.options());
   s.lse = at::empty({tokens, heads}, hidden.options());
-  ops::attention_forward(q, k, v, attention_shape(), context.plan, front(s.attention, heads * e), s.lse);
+  s.attended = ops::attention_forward(q, k, v, attention_shape(), context.plan, front(s.attention, heads * e), s.lse);
   if (context.observer) context.observer(block.output.sites().front(), front(s.attention, heads * e));
 }
 
@@ -201,8 +206,10 @@ at::Tensor Llama::block_forward(int64_t layer, const at::Tensor& hidden, const F
   s.rstd1 = normed.rstd;
   attention_part(block, hidden, context, s, layer);
   const bool keeps = saved != nullptr && policy != SavePolicy::None;
-  if (!keeps)
-    for (auto* t : {&s.qkv_in, &s.qkv, &s.attention}) t->reset();
+  if (keeps)
+    keep_attended_alone(block.output, s);
+  else
+    for (auto* t : {&s.qkv_in, &s.qkv, &s.attention, &s.attended}) t->reset();
   activate_part(block, context, s);
   if (!keeps)
     for (auto* t : {&s.mlp_in, &s.gate_up}) t->reset();
@@ -342,21 +349,30 @@ void Llama::block_backward(int64_t layer, HiddenGradient& d_hidden, const Forwar
     const at::Tensor kept = s.input;
     attention_part(block, kept.to(at::kFloat), context, s, layer);
     s.input = kept;
+    keep_attended_alone(block.output, s);
     s.qkv_u = take_update_input(s.qkv_in, block.qkv);  // not needed before the MLP's gradient is done
   }
   mlp_backward(block, dropout, s, d_hidden);
   s.middle.reset();
   s.mlp_in.reset();
 
-  const at::Tensor d_attention = block.output.backward(output_gradient(block.output, d_hidden), s.attention, dropout,
-                                                       LinearGroup::InputGradient::Wanted);
+  at::Tensor d_attention;
+  const at::Tensor d_projected = output_gradient(block.output, d_hidden);
+  if (s.attention.defined())
+    d_attention = block.output.backward(d_projected, s.attention, dropout, LinearGroup::InputGradient::Wanted);
+  else
+    block.output.backward_remaking(d_projected, s.output_u, dropout, [&](const at::Tensor& dx, const auto&) {
+      d_attention = dx;
+      return s.attended;
+    });
   const at::Tensor d_qkv = at::empty({s.qkv.size(0), block.qkv.gradient_width()}, s.qkv.options());
   const auto part = [&](int64_t begin, int64_t count) { return s.qkv.narrow(1, begin * e, count * e); };
   ops::attention_backward(d_attention, part(0, heads), part(heads, kv_heads), part(heads + kv_heads, kv_heads),
-                          front(s.attention, heads * e), s.lse, attention_shape(), context.plan,
-                          ops::Rotation{rope_, context.positions}, front(d_qkv, block.qkv.n()));
+                          s.attended, s.lse, attention_shape(), context.plan, ops::Rotation{rope_, context.positions},
+                          front(d_qkv, block.qkv.n()));
   s.qkv.reset();
   s.attention.reset();
+  s.attended.reset();
   const at::Tensor input = s.input.to(at::kFloat);
   if (wanted == LinearGroup::InputGradient::Wanted) {
     const auto* next = layer > 0 ? &blocks_[static_cast<size_t>(layer - 1)].down : nullptr;

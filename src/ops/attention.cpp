@@ -160,6 +160,19 @@ Gathered gather(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, c
           repeat_heads(gather_heads(vq, p.key_index, shape.num_kv_heads), group), group};
 }
 
+/// attention_forward by plain libtorch operations.
+void forward_padded(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionShape& shape,
+                    const AttentionPlan& plan, const at::Tensor& out, const at::Tensor& lse) {
+  const auto& p = plan.padded();
+  const Gathered g = gather(q, k, v, shape, p);
+  const at::Tensor scores = at::matmul(g.q, g.k.transpose(2, 3)).to(at::kFloat).mul_(shape.scale()).add_(p.mask);
+  const at::Tensor l = at::logsumexp(scores, {-1});  // [S, H, Lq]
+  const at::Tensor probabilities = (scores - l.unsqueeze(-1)).exp_().to(q.scalar_type());
+  const at::Tensor o = rows_of(at::matmul(probabilities, g.v));
+  out.index_copy_(0, p.query_rows, o.index_select(0, p.query_valid));
+  lse.index_copy_(0, p.query_rows, l.transpose(1, 2).flatten(0, 1).index_select(0, p.query_valid));
+}
+
 /// attention_backward by plain libtorch operations.
 void backward_padded(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const at::Tensor& out, const AttentionShape& shape, const AttentionPlan& plan,
@@ -195,19 +208,18 @@ void backward_padded(const at::Tensor& d_out, const at::Tensor& q, const at::Ten
 
 }  // namespace
 
-void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionShape& shape,
-                       const AttentionPlan& plan, const at::Tensor& out, const at::Tensor& lse) {
-  if (fits_cpu_kernels(q) && fits_cpu_kernels(k)) return forward_cpu(q, k, v, plan.cpu(shape), out, lse);
-  if (packed_fits(q, k, v, out, shape, plan)) return packed_forward(q, k, v, shape, plan.flash(), out, lse);
-  if (flash_fits(q, k, shape, plan)) return flash_forward(q, k, v, shape, plan.flash(), out, lse);
-  const auto& p = plan.padded();
-  const Gathered g = gather(q, k, v, shape, p);
-  const at::Tensor scores = at::matmul(g.q, g.k.transpose(2, 3)).to(at::kFloat).mul_(shape.scale()).add_(p.mask);
-  const at::Tensor l = at::logsumexp(scores, {-1});  // [S, H, Lq]
-  const at::Tensor probabilities = (scores - l.unsqueeze(-1)).exp_().to(q.scalar_type());
-  const at::Tensor o = rows_of(at::matmul(probabilities, g.v));
-  out.index_copy_(0, p.query_rows, o.index_select(0, p.query_valid));
-  lse.index_copy_(0, p.query_rows, l.transpose(1, 2).flatten(0, 1).index_select(0, p.query_valid));
+at::Tensor attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionShape& shape,
+                             const AttentionPlan& plan, const at::Tensor& out, const at::Tensor& lse) {
+  if (fits_cpu_kernels(q) && fits_cpu_kernels(k)) {
+    forward_cpu(q, k, v, plan.cpu(shape), out, lse);
+  } else if (packed_fits(q, k, v, out, shape, plan)) {
+    packed_forward(q, k, v, shape, plan.flash(), out, lse);
+  } else if (flash_fits(q, k, shape, plan)) {
+    return flash_forward(q, k, v, shape, plan.flash(), out, lse);
+  } else {
+    forward_padded(q, k, v, shape, plan, out, lse);
+  }
+  return out;
 }
 
 void attention_backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

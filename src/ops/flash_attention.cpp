@@ -65,14 +65,14 @@ bool flash_fits(const at::Tensor& q, const at::Tensor& k, const AttentionShape& 
          plan.flash().offsets.defined();
 }
 
-void flash_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionShape& shape,
-                   const AttentionPlan::Flash& plan, const at::Tensor& out, const at::Tensor& lse) {
+at::Tensor flash_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionShape& shape,
+                         const AttentionPlan::Flash& plan, const at::Tensor& out, const at::Tensor& lse) {
   const Heads all = heads_of(q, k, v, shape);
   const auto [own, own_lse] =
       forward(all, plan.offsets, plan.offsets, plan.longest, plan.longest, /*causal=*/true, shape.scale());
   copy_rows(own.flatten(1), out);
   lse.copy_(own_lse.t());
-  if (!plan.sharing_rows.defined()) return;
+  if (!plan.sharing_rows.defined()) return own.flatten(1);
   const auto [more, more_lse] = forward(sharing_part(all, plan), plan.sharing_offsets, plan.prefix_offsets,
                                         plan.most_sharing, plan.longest_prefix, /*causal=*/false, shape.scale());
   const at::Tensor a = lse.index_select(0, plan.sharing_rows), b = more_lse.t();
@@ -83,6 +83,7 @@ void flash_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v
   const at::Tensor merged = weighted(own.index_select(0, plan.sharing_rows), a) + weighted(more, b);
   out.index_copy_(0, plan.sharing_rows, merged.to(out.scalar_type()).flatten(1));
   lse.index_copy_(0, plan.sharing_rows, both);
+  return out;
 }
 
 void flash_backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

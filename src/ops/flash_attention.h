@@ -10,8 +10,8 @@ bool flash_fits(const at::Tensor& q, const at::Tensor& k, const AttentionShape& 
 
 /// As attention_forward and attention_backward. Rows that share a prefix get two softmaxes, of their own keys and of
 /// the prefix's, merged by their log-sum-exp.
-void flash_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionShape& shape,
-                   const AttentionPlan::Flash& plan, const at::Tensor& out, const at::Tensor& lse);
+at::Tensor flash_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionShape& shape,
+                         const AttentionPlan::Flash& plan, const at::Tensor& out, const at::Tensor& lse);
 void flash_backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                     const at::Tensor& out, const at::Tensor& lse, const AttentionShape& shape,
                     const AttentionPlan::Flash& plan, const std::optional<Rotation>& rotation, const at::Tensor& dq,

@@ -172,7 +172,8 @@ TEST_P(GpuAttention, OfPackedRowsEqualsTheCpus) {
   const at::Tensor lse = at::empty({rows, shape.num_heads}, f32_), want_lse = at::empty({rows, shape.num_heads}),
                    want = at::empty({rows, width});
   attention_forward(rq, rk, rv, shape, want_plan, want, want_lse);
-  attention_forward(q, k, v, shape, plan, out, lse);
+  const at::Tensor kept = attention_forward(q, k, v, shape, plan, out, lse);
+  EXPECT_TRUE(at::equal(kept, out));
   EXPECT_LT(distance(out, want), 2 * kRounding);  // probabilities are rounded too
   EXPECT_LT(distance(lse, want_lse), 1e-5);
   std::vector<float> inv_freq;
@@ -186,7 +187,7 @@ TEST_P(GpuAttention, OfPackedRowsEqualsTheCpus) {
     const auto want_rotation = rotated ? std::optional<Rotation>({want_table, positions}) : std::nullopt;
     const at::Tensor d = at::empty_like(qkv), again = at::empty_like(qkv), want_d = at::empty(qkv.sizes());
     attention_backward(reference(d_out), rq, rk, rv, want, want_lse, shape, want_plan, want_rotation, want_d);
-    attention_backward(d_out, q, k, v, out, lse, shape, plan, rotation, d);
+    attention_backward(d_out, q, k, v, kept, lse, shape, plan, rotation, d);
     const auto got = parts(d), wanted = parts(want_d);
     for (size_t i = 0; i < got.size(); ++i)
       EXPECT_LT(distance(got[i], wanted[i]), 4 * kRounding) << "qkv"[i] << (rotated ? ", before its rotation" : "");

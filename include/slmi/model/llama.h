@@ -66,17 +66,18 @@ enum class SavePolicy {
 
 /// What block_forward keeps. Undefined tensors are made again in block_backward.
 struct BlockSaved {
-  at::Tensor input;                 // f32 [T, D]; with SavePolicy::None on a GPU in the compute type
-  at::Tensor middle;                // f32 [T, D], after attention's residual
-  at::Tensor rstd1, rstd2;          // f32 [T]
-  at::Tensor qkv_in;                // [T, D + 3R]: the normed input and x A^T
-  at::Tensor qkv;                   // [T, (H + 2 HK) E], rotated
-  at::Tensor attention;             // [T, H*E + R]
-  at::Tensor lse;                   // f32 [T, H]
-  at::Tensor mlp_in;                // [T, D + 2R]
-  at::Tensor gate_up;               // [T, 2F]
-  at::Tensor activation;            // [T, F + R]
-  at::Tensor qkv_u, mlp_u, down_u;  // the x A^T of qkv_in, mlp_in and activation, where those are not kept
+  at::Tensor input;                           // f32 [T, D]; with SavePolicy::None on a GPU in the compute type
+  at::Tensor middle;                          // f32 [T, D], after attention's residual
+  at::Tensor rstd1, rstd2;                    // f32 [T]
+  at::Tensor qkv_in;                          // [T, D + 3R]: the normed input and x A^T
+  at::Tensor qkv;                             // [T, (H + 2 HK) E], rotated
+  at::Tensor attention;                       // [T, H*E + R]; undefined where the next is in rows of its own
+  at::Tensor attended;                        // [T, H*E], attention's output
+  at::Tensor lse;                             // f32 [T, H]
+  at::Tensor mlp_in;                          // [T, D + 2R]
+  at::Tensor gate_up;                         // [T, 2F]
+  at::Tensor activation;                      // [T, F + R]
+  at::Tensor qkv_u, output_u, mlp_u, down_u;  // the x A^T of qkv_in, attention, mlp_in, activation: where not kept
 };
 
 /// The gradient of the residual stream on its way down the blocks.

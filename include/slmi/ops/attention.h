@@ -70,9 +70,9 @@ bool flash_serves(at::Device device, at::ScalarType type, const AttentionShape& 
 
 /// out = softmax(q k^T / sqrt(E)) v per segment and head; head h reads kv head h / (H / HK).
 /// q [Tq, H*E], k and v [rows, HK*E], out [Tq, H*E]: rows may be strided. lse f32 [Tq, H] gets the log-sum-exp of the
-/// scores.
-void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionShape& shape,
-                       const AttentionPlan& plan, const at::Tensor& out, const at::Tensor& lse);
+/// scores. Returns out as attention_backward takes it without another copy: out itself, or the same in rows of its own.
+at::Tensor attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionShape& shape,
+                             const AttentionPlan& plan, const at::Tensor& out, const at::Tensor& lse);
 
 /// How q and k [T, *] were rotated by rope_apply.
 struct Rotation {

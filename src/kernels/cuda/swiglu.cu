@@ -29,7 +29,7 @@ __global__ void forward(const T* gate_up, int64_t gate_up_stride, int64_t count,
 #pragma unroll
     for (int i = 0; i < V; ++i) {
       const float g = to_f32(gate.values[i]);
-      y.values[i] = from_f32<T>(g * sigmoid(g) * to_f32(up.values[i]));
+      y.values[i] = from_f32<T>(g * sigmoid<T>(g) * to_f32(up.values[i]));
     }
     store<V>(out + t * out_stride + c, y);
   });

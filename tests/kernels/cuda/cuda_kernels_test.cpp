@@ -323,6 +323,21 @@ TYPED_TEST(CudaKernels, SwigluAndItsGradient) {
   }
 }
 
+TYPED_TEST(CudaKernels, SwigluOfGatesFarFromZero) {
+  using T = TypeParam;
+  const std::vector<float> gates = {-60000, -1000, -89, -88, -87, -86, -20, 20, 86, 87, 88, 89, 1000, 60000, -0.0f, 0};
+  const auto f = static_cast<int64_t>(gates.size());
+  std::vector<float> values = gates;
+  values.resize(2 * gates.size(), 0.5f);  // up
+  const auto gate_up = Rows<T>::of(values);
+  const auto xs = gate_up.values();
+  Rows<T> out(1, f, f);
+  swiglu_forward(gate_up.data(), 2 * f, 1, f, out.data(), f, nullptr);
+  std::vector<float> want(gates.size());
+  cpu::swiglu_forward(xs.data(), 2 * f, f, want.data(), f, 0, 1, kScalar);
+  EXPECT_TRUE(near(out.values(), want, unit_roundoff<T>() + 16 * 0x1p-24, std::is_same_v<T, F16> ? 0x1p-25 : 1e-33));
+}
+
 TYPED_TEST(CudaKernels, CrossEntropyAndItsGradient) {
   using T = TypeParam;
   for (const auto& l : layouts({1, 2, 31, 1024, 8191, 8192, 8193, 49152, 128256})) {

@@ -121,6 +121,15 @@ class Rows {
     out.device_.upload(host);
     return out;
   }
+  /// One row of these, rounded.
+  static Rows of(const std::vector<float>& values) {
+    const auto width = static_cast<int64_t>(values.size());
+    Rows out(1, width, width);
+    std::vector<T> host = out.pattern();
+    for (int64_t c = 0; c < width; ++c) host[out.index(0, c)] = from_float<T>(values[static_cast<size_t>(c)]);
+    out.device_.upload(host);
+    return out;
+  }
 
   T* data() const { return device_.data() + offset_; }
   int64_t stride() const { return stride_; }
