@@ -85,7 +85,7 @@ struct BenchTrainConfig {
     field("comm_timeout", &T::comm_timeout, Above{0}, Metavar{"SECONDS"}, train::kCommTimeoutHelp);
     field("out", &T::out, Metavar{"FILE.json"}, Synonyms{"output", "json"}, "Write the figures there as well");
     field("kernels", &T::kernels, Metavar{"FILE.csv"},
-          "Write there which kernels one step ran on the GPU, and how long");
+          "Write there which kernels a step runs on the GPU, how long, and when it does nothing");
   }
 
   void check(std::vector<std::string>& problems) const {
@@ -134,22 +134,26 @@ train::TrainConfig train_config(const BenchTrainConfig& config) {
   return out;
 }
 
-/// One step more, looked at kernel by kernel at rank 0.
+/// Some steps more, looked at kernel by kernel on all ranks, so that none is late for the others; the first writes down
+/// its own.
 class StepTrace {
  public:
+  static constexpr int64_t kSteps = 5;
+
   StepTrace() = default;
   StepTrace(const std::string& path, bool here) : wanted_(!path.empty()) {
     if (wanted_ && here) file_.emplace(path);
   }
   bool wanted() const { return wanted_; }
-  void start() {
-    if (file_) trace_.emplace();
-  }
+  void start() { trace_.emplace(); }
   void finish() {
+    const auto kernels = ops::by_kernel(trace_->stop());
     if (!file_) return;
-    std::string text = "ms,launches,kernel\n";
-    for (const auto& kernel : trace_->stop())
-      text += fmt::format("{:.4f},{},\"{}\"\n", kernel.total_ms, kernel.count, kernel.name);
+    std::string text = "ms,launches,idle_before_ms,kernel\n";
+    constexpr double kMean = 1.0 / kSteps;
+    for (const auto& kernel : kernels)
+      text += fmt::format("{:.4f},{:g},{:.4f},\"{}\"\n", kMean * kernel.total_ms,
+                          kMean * static_cast<double>(kernel.count), kMean * kernel.idle_ms, kernel.name);
     file_->write(text);
     file_->commit();
   }
@@ -167,12 +171,13 @@ struct Steps {
   double median_s() const { return metrics::quantile(seconds, 0.5); }
 };
 
-/// Trains for the warm-up and `config.steps` steps, and one more if `trace` wants one.
+/// Trains for the warm-up and `config.steps` steps, and some more if `trace` wants them.
 Steps time_steps(const BenchTrainConfig& config, model::Llama& llama, model::Lora& lora, comm::Communicator& ranks,
                  StepTrace& trace, Runtime& rt) {
   const int64_t timed = config.warmup_steps + config.steps;
   const int64_t rows_a_step = config.rows * ranks.size();
-  const auto rows = random_rows(config, rows_a_step * (timed + (trace.wanted() ? 1 : 0)), llama.config().vocab_size);
+  const int64_t total = timed + (trace.wanted() ? StepTrace::kSteps : 0);
+  const auto rows = random_rows(config, rows_a_step * total, llama.config().vocab_size);
   auto settings = train_config(config);
   settings.batch_size = rows_a_step;
   Steps out;
@@ -182,7 +187,7 @@ Steps time_steps(const BenchTrainConfig& config, model::Llama& llama, model::Lor
   if (trace.wanted()) hooks.pause_after = timed;
   hooks.on_step = [&](const train::StepRecord& r, int64_t) {
     if (trace.wanted() && r.step == timed) trace.start();
-    if (r.step > timed) trace.finish();
+    if (trace.wanted() && r.step == total) trace.finish();
     if (r.step <= config.warmup_steps || r.step > timed) return;
     out.seconds.push_back(r.seconds);
     out.computed += r.tokens;
@@ -294,14 +299,24 @@ void run_bench_train(const BenchTrainConfig& config, Runtime& process) {
   lora.enable_training();
   llama->attach(lora);
 
-  std::optional<Sharing> sharing;
-  if (ranks->connected()) {
+  std::vector<double> alone_s;
+  double reducing_s = 0.0;
+  const auto add_steps_alone = [&] {
     StepTrace none;
     const Steps alone = time_steps(config, *llama, lora, *comm::single_process(), none, rt);
-    sharing = {gather(alone.seconds, *ranks), time_reducing(lora.gradients(), *ranks)};
+    alone_s.insert(alone_s.end(), alone.seconds.begin(), alone.seconds.end());
+  };
+  if (ranks->connected()) {
+    add_steps_alone();
+    reducing_s = time_reducing(lora.gradients(), *ranks);
     lora.gradients().zero_();
   }
   const Steps timed = time_steps(config, *llama, lora, *ranks, trace, rt);
+  std::optional<Sharing> sharing;
+  if (ranks->connected()) {
+    add_steps_alone();  // before and after: a GPU that has been at work for a while is slower
+    sharing = {gather(alone_s, *ranks), reducing_s};
+  }
 
   const auto memory = eval::memory_use(load.device);  // before the probe below needs some
   const double step_s = timed.median_s(), steps = static_cast<double>(config.steps);

@@ -1,4 +1,4 @@
-// Which kernels a GPU ran, and for how long: libtorch's own profiler (Kineto over CUPTI).
+// Which kernels a GPU ran, for how long, and when it did nothing: libtorch's own profiler (Kineto over CUPTI).
 #pragma once
 
 #include <memory>
@@ -9,12 +9,21 @@
 
 namespace slmi::ops {
 
+struct KernelLaunch {
+  std::string name;  // demangled
+  uint64_t begin_ns = 0, end_ns = 0;
+};
+
 /// All launches of one kernel.
 struct KernelTime {
-  std::string name;  // demangled
+  std::string name;
   int64_t count = 0;
-  double total_ms = 0.0;
+  double total_ms = 0.0;  // of each; some may run beside each other
+  double idle_ms = 0.0;   // that the GPU did nothing right before one of them began, and had done something before
 };
+
+/// Longest in total first.
+std::vector<KernelTime> by_kernel(std::vector<KernelLaunch> launches);
 
 /// From construction to stop(), recorded graphs included. One at a time in a process.
 class KernelTrace {
@@ -24,8 +33,8 @@ class KernelTrace {
   ~KernelTrace();
   KernelTrace(const KernelTrace&) = delete;
   KernelTrace& operator=(const KernelTrace&) = delete;
-  /// Waits for the GPU; copies and fills of memory among the kernels; longest in total first.
-  std::vector<KernelTime> stop();
+  /// Waits for the GPU. Copies and fills of memory are among the kernels.
+  std::vector<KernelLaunch> stop();
 
  private:
   bool running_ = false;
