@@ -99,6 +99,13 @@ void add_norms(const Buffers& b, std::vector<KernelCase>& out) {
                      return at::Tensor();
                    };
                  }});
+  out.push_back({"RMSNorm backward, output again", shape, (3 * kF32 + 3 * kBf16) * values + beside, [b]() -> Launch {
+                   return [dy = b.normal(kT, kD), x = b.normal(kT, kD, at::kFloat), w = b.vector(kD),
+                           rstd = b.vector(kT), dx = b.normal(kT, kD, at::kFloat), rounded = b.empty(kT, kD)] {
+                     ops::rms_norm_backward(dy, x, w, rstd, dx, rounded, dy);
+                     return at::Tensor();
+                   };
+                 }});
 }
 
 void add_rope(const Buffers& b, std::vector<KernelCase>& out) {
@@ -137,6 +144,16 @@ void add_swiglu(const Buffers& b, std::vector<KernelCase>& out) {
                      return at::Tensor();
                    };
                  }});
+  if (!ops::swiglu_lora_fits(b.empty(1, 2 * kF), S::kRank)) return;
+  const double adapter = S::kRank * (kBf16 * kT + 2 * kF32 * kF);  // du; the gradient of A, read and written
+  out.push_back(
+      {"SwiGLU backward, with A's gradient", shape_text(kT, kF), 5 * kBf16 * values + adapter, [b]() -> Launch {
+         return [gate_up = b.normal(kT, 2 * kF), dy = b.normal(kT, kF), d = b.empty(kT, 2 * kF),
+                 du = b.normal(kT, S::kRank), grad_a = b.normal(S::kRank, kF, at::kFloat)] {
+           ops::swiglu_lora_backward(gate_up, dy, d, du, grad_a);
+           return at::Tensor();
+         };
+       }});
 }
 
 void add_cross_entropy(const Buffers& b, std::vector<KernelCase>& out) {

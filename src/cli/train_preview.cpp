@@ -25,13 +25,16 @@ std::string ids_text(std::span<const int32_t> ids) {
   return fmt::format("{}", fmt::join(ids, " "));
 }
 
-/// Bytes of activations that one token keeps for the backward pass (BlockSaved), over all blocks.
-int64_t activation_bytes_a_token(const formats::LlamaConfig& c, model::SavePolicy policy, int64_t element_bytes) {
+/// Bytes of activations that one token keeps for the backward pass (BlockSaved), over all blocks. Without dropout a GPU
+/// makes SwiGLU's output again at no cost.
+int64_t activation_bytes_a_token(const formats::LlamaConfig& c, model::SavePolicy policy, int64_t element_bytes,
+                                 bool keeps_swiglu) {
   const int64_t qkv = (c.num_heads + 2 * c.num_kv_heads) * c.head_dim, heads = c.num_heads * c.head_dim;
   int64_t block = 4 * c.hidden_size;
   if (policy != model::SavePolicy::None)
     block += 4 * c.hidden_size + element_bytes * (qkv + heads + 2 * c.intermediate_size);
-  if (policy == model::SavePolicy::All) block += element_bytes * (2 * c.hidden_size + c.intermediate_size);
+  if (policy == model::SavePolicy::All)
+    block += element_bytes * (2 * c.hidden_size + (keeps_swiglu ? c.intermediate_size : 0));
   return block * c.num_layers;
 }
 
@@ -107,7 +110,8 @@ void dry_run(const data::EncodedDataset& rows, const formats::Checkpoint& base, 
   const int64_t forms = ops::GemmWeights::fit(load.policy.compute, load.device, 2, 2, 2) ? 2 : 1;
   const bool is_resident = load.residency == ops::Residency::Resident;
   const int64_t resident = is_resident ? (forms * weights.blocks + weights.head) * element : 0;
-  const int64_t activations = largest * activation_bytes_a_token(c, config.activations, element);
+  const bool keeps_swiglu = element == 4 || load.device.is_cpu() || config.lora.dropout > 0;
+  const int64_t activations = largest * activation_bytes_a_token(c, config.activations, element, keeps_swiglu);
   out << fmt::format(
              "steps     {} of {} rows, largest micro-batch {} tokens; shared instructions leave {} of {} tokens to "
              "compute\n",
