@@ -119,7 +119,7 @@ constexpr int kGradientStageBytes = kTileBytes + kTileRows* kQRowBytes<kRankTile
 template <class T, int kRankTiles, int kStages>
 __global__ void __launch_bounds__(kGradientWarps* kWarp) gradient(Gradient<T> a) {
   extern __shared__ __align__(128) unsigned char memory[];
-  constexpr int kColumnTiles = kTileColumns / 8, kStageBytes = kGradientStageBytes<kRankTiles>;
+  constexpr int kStageBytes = kGradientStageBytes<kRankTiles>;
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
   const int64_t column0 = (static_cast<int64_t>(blockIdx.x) * kGradientWarps + warp) * kTileColumns;
   if (column0 >= a.columns.begin[a.columns.count]) return;
@@ -152,26 +152,7 @@ __global__ void __launch_bounds__(kGradientWarps* kWarp) gradient(Gradient<T> a)
     __syncwarp();
     fetch(s + kStages - 1);
     const uint32_t tile = stages + static_cast<uint32_t>(s % kStages * kStageBytes), q_tile = tile + kTileBytes;
-    const int matrix = lane / 8;
-#pragma unroll
-    for (int k = 0; k < kTileRows / kStep; ++k) {
-      uint32_t left[kRankTiles][4];
-#pragma unroll
-      for (int m = 0; m < kRankTiles; ++m) {
-        const int row = k * kStep + 8 * (matrix / 2) + lane % 8, r = m * kStep + 8 * (matrix % 2);
-        load_matrices_transposed(left[m], q_tile + static_cast<uint32_t>(row * kQRowBytes<kRankTiles> + r * 2));
-      }
-#pragma unroll
-      for (int n = 0; n < kColumnTiles; n += 2) {  // two tiles of 8 columns, each in two halves of the depth
-        uint32_t right[4];
-        load_matrices_transposed(right, tile + tile_offset(k * kStep + 8 * (matrix % 2) + lane % 8, n + matrix / 2));
-#pragma unroll
-        for (int m = 0; m < kRankTiles; ++m) {
-          multiply_add(T{}, sums[m][n], left[m], right[0], right[1]);
-          multiply_add(T{}, sums[m][n + 1], left[m], right[2], right[3]);
-        }
-      }
-    }
+    add_products<kTileRows, T>(sums, q_tile, tile, lane);
   }
   float* part = a.parts + blockIdx.y * a.columns.begin[a.columns.count] * (kRankTiles * kStep);
 #pragma unroll

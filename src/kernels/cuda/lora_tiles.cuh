@@ -35,6 +35,33 @@ __device__ void fetch_tile(uint32_t tile, const T* x, int64_t stride, int64_t ro
 template <int kRankTiles>
 constexpr int kQRowBytes = kRankTiles* kStep * 2 + 16;
 
+constexpr int kColumnTiles = kTileColumns / 8;  // of one product
+
+/// A warp's part of a gradient: sums += q^T x, of tiles of kRows rows in shared memory, [16 * kRankTiles, 64].
+template <int kRows, class T, int kRankTiles>
+__device__ void add_products(float (&sums)[kRankTiles][kColumnTiles][4], uint32_t q_tile, uint32_t x_tile, int lane) {
+  const int matrix = lane / 8;
+#pragma unroll
+  for (int k = 0; k < kRows / kStep; ++k) {
+    uint32_t left[kRankTiles][4];
+#pragma unroll
+    for (int m = 0; m < kRankTiles; ++m) {
+      const int row = k * kStep + 8 * (matrix / 2) + lane % 8, r = m * kStep + 8 * (matrix % 2);
+      load_matrices_transposed(left[m], q_tile + static_cast<uint32_t>(row * kQRowBytes<kRankTiles> + r * 2));
+    }
+#pragma unroll
+    for (int n = 0; n < kColumnTiles; n += 2) {  // two tiles of 8 columns, each in two halves of the depth
+      uint32_t right[4];
+      load_matrices_transposed(right, x_tile + tile_offset(k * kStep + 8 * (matrix % 2) + lane % 8, n + matrix / 2));
+#pragma unroll
+      for (int m = 0; m < kRankTiles; ++m) {
+        multiply_add(T{}, sums[m][n], left[m], right[0], right[1]);
+        multiply_add(T{}, sums[m][n + 1], left[m], right[2], right[3]);
+      }
+    }
+  }
+}
+
 /// run.operator()<rank / 16>().
 template <class Run>
 void at_rank(int64_t rank, const Run& run) {

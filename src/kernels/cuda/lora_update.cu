@@ -11,7 +11,7 @@ namespace {
 using namespace detail;
 
 constexpr int kWarps = 8;  // of a block, a tile of columns each
-constexpr int kRowTiles = kTileRows / kStep, kDepthTiles = kTileColumns / kStep, kColumnTiles = kTileColumns / 8;
+constexpr int kRowTiles = kTileRows / kStep, kDepthTiles = kTileColumns / kStep;
 
 /// Blocks side by side: adapter i has strips [begin[i], begin[i + 1]). The last ones are the end where there are fewer.
 struct Strips {
@@ -117,26 +117,8 @@ __global__ void __launch_bounds__(kWarps* kWarp) update(Update<T> a) {
     if (!has_columns) continue;
     const uint32_t stage = stages + static_cast<uint32_t>(s % kStages * kStageBytes);
     const uint32_t tile = stage + static_cast<uint32_t>(warp * kTileBytes), u_tile = stage + kWarps * kTileBytes;
+    add_products<kTileRows, T>(b_sums, u_tile, tile, lane);
     const int matrix = lane / 8;
-#pragma unroll
-    for (int k = 0; k < kRowTiles; ++k) {
-      uint32_t left[kRankTiles][4];
-#pragma unroll
-      for (int m = 0; m < kRankTiles; ++m) {
-        const int row = k * kStep + 8 * (matrix / 2) + lane % 8, r = m * kStep + 8 * (matrix % 2);
-        load_matrices_transposed(left[m], u_tile + static_cast<uint32_t>(row * kQRowBytes<kRankTiles> + r * 2));
-      }
-#pragma unroll
-      for (int n = 0; n < kColumnTiles; n += 2) {  // two tiles of 8 columns, each in two halves of the depth
-        uint32_t right[4];
-        load_matrices_transposed(right, tile + tile_offset(k * kStep + 8 * (matrix % 2) + lane % 8, n + matrix / 2));
-#pragma unroll
-        for (int m = 0; m < kRankTiles; ++m) {
-          multiply_add(T{}, b_sums[m][n], left[m], right[0], right[1]);
-          multiply_add(T{}, b_sums[m][n + 1], left[m], right[2], right[3]);
-        }
-      }
-    }
     float* share = shares + (s % 2 * kWarps + warp) * kValues;
 #pragma unroll
     for (int n = 0; n < kRowTiles; ++n) {

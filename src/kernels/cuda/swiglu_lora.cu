@@ -36,7 +36,7 @@ constexpr int kStageBytes = 3 * kTile + kRows* kQRowBytes<kRankTiles>;
 template <class T, int kRankTiles>
 __global__ void __launch_bounds__(kWarps* kWarp, 4) backward(Backward<T> a) {
   extern __shared__ __align__(128) unsigned char memory[];
-  constexpr int kColumnTiles = kTileColumns / 8, kBytes = kStageBytes<kRankTiles>;
+  constexpr int kBytes = kStageBytes<kRankTiles>;
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
   const int64_t column0 = (static_cast<int64_t>(blockIdx.x) * kWarps + warp) * kTileColumns;
   if (column0 >= a.ffn_width) return;
@@ -85,23 +85,7 @@ __global__ void __launch_bounds__(kWarps* kWarp, 4) backward(Backward<T> a) {
       store<kChunk>(d_row + a.ffn_width, gradient.up);
     }
     __syncwarp();
-    const int matrix = lane / 8;
-    uint32_t left[kRankTiles][4];
-#pragma unroll
-    for (int m = 0; m < kRankTiles; ++m) {
-      const int row = 8 * (matrix / 2) + lane % 8, r = m * kStep + 8 * (matrix % 2);
-      load_matrices_transposed(left[m], q_tile + static_cast<uint32_t>(row * kQRowBytes<kRankTiles> + r * 2));
-    }
-#pragma unroll
-    for (int n = 0; n < kColumnTiles; n += 2) {  // two tiles of 8 columns, each in two halves of the depth
-      uint32_t right[4];
-      load_matrices_transposed(right, gate_tile + tile_offset(8 * (matrix % 2) + lane % 8, n + matrix / 2));
-#pragma unroll
-      for (int m = 0; m < kRankTiles; ++m) {
-        multiply_add(T{}, sums[m][n], left[m], right[0], right[1]);
-        multiply_add(T{}, sums[m][n + 1], left[m], right[2], right[3]);
-      }
-    }
+    add_products<kRows, T>(sums, q_tile, gate_tile, lane);
     __syncwarp();  // before the next copies into this stage
   }
   float* part = a.parts + blockIdx.y * a.ffn_width * (kRankTiles * kStep);

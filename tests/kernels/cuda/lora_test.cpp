@@ -43,6 +43,16 @@ struct Exact {
   }
 };
 
+/// One adapter's gradient after the other.
+AdapterTargets targets_in(float* gradients, const AdapterColumns& columns, int64_t rank) {
+  AdapterTargets out;
+  for (int i = 0; i < columns.count; ++i) {
+    out.data[i] = gradients + columns.begin[i] * rank;
+    out.size[i] = (columns.begin[i + 1] - columns.begin[i]) * rank;
+  }
+  return out;
+}
+
 TYPED_TEST(CudaLora, ProjectionsAreTheSumsOfEachAdaptersColumns) {
   using T = TypeParam;
   for (const auto& s : this->shapes()) {
@@ -78,11 +88,7 @@ TYPED_TEST(CudaLora, GradientsAreAddedInBothLayoutsAndRepeatTheirBits) {
       const auto x = Rows<T>::random(s.rows, width, stride, 23), q = Rows<T>::random(s.rows, q_width, q_stride, 24);
       const auto run = [&] {
         auto gradient = Rows<float>::random(1, width * s.rank, width * s.rank, 25);
-        AdapterTargets targets;
-        for (int i = 0; i < s.columns.count; ++i) {
-          targets.data[i] = gradient.data() + s.columns.begin[i] * s.rank;
-          targets.size[i] = (s.columns.begin[i + 1] - s.columns.begin[i]) * s.rank;
-        }
+        const AdapterTargets targets = targets_in(gradient.data(), s.columns, s.rank);
         const int64_t scratch_size = lora_gradient_scratch(s.rows, s.columns, s.rank);
         const Rows<float> scratch(1, scratch_size, scratch_size);
         lora_gradient(x.data(), stride, s.rows, s.columns, q.data(), q_stride, s.rank, layout, 0.5f, targets,
@@ -127,11 +133,7 @@ TYPED_TEST(CudaLora, OnePassHasTheGradientsOfBothSides) {
     const auto run = [&] {
       auto gradient = Rows<float>::random(1, width * s.rank, width * s.rank, 64);
       Rows<T> du(s.rows, u_width, u_width + 8);
-      AdapterTargets targets;
-      for (int i = 0; i < s.columns.count; ++i) {
-        targets.data[i] = gradient.data() + s.columns.begin[i] * s.rank;
-        targets.size[i] = (s.columns.begin[i + 1] - s.columns.begin[i]) * s.rank;
-      }
+      const AdapterTargets targets = targets_in(gradient.data(), s.columns, s.rank);
       const int64_t scratch_size = lora_update_gradients_scratch(s.rows, s.columns, s.rank);
       const Rows<float> scratch(1, scratch_size, scratch_size);
       lora_update_gradients(dy.data(), stride, s.rows, s.columns, p.data(), p_stride, u.data(), u_stride, s.rank,
