@@ -25,8 +25,7 @@ std::string ids_text(std::span<const int32_t> ids) {
   return fmt::format("{}", fmt::join(ids, " "));
 }
 
-/// Bytes of activations that one token keeps for the backward pass (BlockSaved), over all blocks. Without dropout a GPU
-/// makes SwiGLU's output again at no cost.
+/// Bytes of activations that one token keeps for the backward pass (BlockSaved), over all blocks.
 int64_t activation_bytes_a_token(const formats::LlamaConfig& c, model::SavePolicy policy, int64_t element_bytes,
                                  bool keeps_swiglu) {
   const int64_t qkv = (c.num_heads + 2 * c.num_kv_heads) * c.head_dim, heads = c.num_heads * c.head_dim;
@@ -110,6 +109,7 @@ void dry_run(const data::EncodedDataset& rows, const formats::Checkpoint& base, 
   const int64_t forms = ops::GemmWeights::fit(load.policy.compute, load.device, 2, 2, 2) ? 2 : 1;
   const bool is_resident = load.residency == ops::Residency::Resident;
   const int64_t resident = is_resident ? (forms * weights.blocks + weights.head) * element : 0;
+  // Elsewhere SwiGLU's gradient makes its output again.
   const bool keeps_swiglu = element == 4 || load.device.is_cpu() || config.lora.dropout > 0;
   const int64_t activations = largest * activation_bytes_a_token(c, config.activations, element, keeps_swiglu);
   out << fmt::format(

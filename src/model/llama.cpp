@@ -25,9 +25,14 @@ int64_t buffer_width(const ops::LinearGroup& group, int64_t k) {
   return group.k() == 0 ? k : group.input_width();
 }
 
+/// x A^T, as it lies in a group's input buffer.
+at::Tensor update_input(const at::Tensor& x_ext, const ops::LinearGroup& group) {
+  return x_ext.narrow(1, group.k(), x_ext.size(1) - group.k());
+}
+
 /// Drops a group's input buffer, all but x A^T: to make that again would be another product.
 at::Tensor take_update_input(at::Tensor& x_ext, const ops::LinearGroup& group) {
-  const at::Tensor part = x_ext.narrow(1, group.k(), x_ext.size(1) - group.k());
+  const at::Tensor part = update_input(x_ext, group);
   const at::Tensor u = at::empty({part.size(0), part.size(1)}, part.options());
   ops::copy_rows(part, u);
   x_ext.reset();
@@ -35,13 +40,8 @@ at::Tensor take_update_input(at::Tensor& x_ext, const ops::LinearGroup& group) {
 }
 
 void put_update_input(const at::Tensor& x_ext, const ops::LinearGroup& group, at::Tensor& u) {
-  ops::copy_rows(u, x_ext.narrow(1, group.k(), x_ext.size(1) - group.k()));
+  ops::copy_rows(u, update_input(x_ext, group));
   u.reset();
-}
-
-/// Of two copies of attention's output keeps the one that its gradient takes.
-void keep_attended_alone(const ops::LinearGroup& output, BlockSaved& s) {
-  if (!s.attended.is_alias_of(s.attention)) s.output_u = take_update_input(s.attention, output);
 }
 
 }  // namespace
@@ -104,8 +104,9 @@ at::Tensor Llama::add_and_norm(const at::Tensor& hidden, const at::Tensor& y, co
   return ops::add_rms_norm_forward(hidden, y, weight, config_.rms_norm_eps, front(normed, config_.hidden_size), rstd);
 }
 
-void Llama::attend_part(const Block& block, const at::Tensor& hidden, const ForwardContext& context, BlockSaved& s,
-                        int64_t layer) const {
+/// Returns what the output matrix is multiplied with, [T, H*E + R].
+at::Tensor Llama::attend_part(const Block& block, const at::Tensor& hidden, const ForwardContext& context,
+                              BlockSaved& s, int64_t layer) const {
   const int64_t tokens = hidden.size(0), heads = config_.num_heads, kv_heads = config_.num_kv_heads,
                 e = config_.head_dim;
   s.input = hidden;
@@ -125,10 +126,11 @@ void Llama::attend_part(const Block& block, const at::Tensor& hidden, const Forw
     k = context.cache->keys(layer);
     v = context.cache->values(layer);
   }
-  s.attention = at::empty({tokens, buffer_width(block.output, heads * e)}, s.qkv.options());
+  const at::Tensor out = at::empty({tokens, buffer_width(block.output, heads * e)}, s.qkv.options());
   s.lse = at::empty({tokens, heads}, hidden.options());
-  s.attended = ops::attention_forward(q, k, v, attention_shape(), context.plan, front(s.attention, heads * e), s.lse);
-  if (context.observer) context.observer(block.output.sites().front(), front(s.attention, heads * e));
+  s.attention = ops::attention_forward(q, k, v, attention_shape(), context.plan, front(out, heads * e), s.lse);
+  if (context.observer) context.observer(block.output.sites().front(), front(out, heads * e));
+  return out;
 }
 
 at::Tensor Llama::project(const ops::LinearGroup& group, const at::Tensor& x_ext,
@@ -141,8 +143,10 @@ at::Tensor Llama::project(const ops::LinearGroup& group, const at::Tensor& x_ext
 /// The block's first half, and the norm that the second begins with.
 void Llama::attention_part(const Block& block, const at::Tensor& hidden, const ForwardContext& context, BlockSaved& s,
                            int64_t layer) const {
-  attend_part(block, hidden, context, s, layer);
-  const at::Tensor projected = project(block.output, s.attention, context.dropout);
+  at::Tensor x_ext = attend_part(block, hidden, context, s, layer);
+  const at::Tensor projected = project(block.output, x_ext, context.dropout);
+  s.output_u =
+      s.attention.is_alias_of(x_ext) ? update_input(x_ext, block.output) : take_update_input(x_ext, block.output);
   s.middle = add_and_norm(hidden, projected, block.norm2, block.gate_up.input_width(), s.mlp_in, s.rstd2);
 }
 
@@ -165,8 +169,7 @@ at::Tensor Llama::attention_input(int64_t layer, const at::Tensor& hidden) const
 
 at::Tensor Llama::attend(int64_t layer, const at::Tensor& hidden, const ForwardContext& context) const {
   BlockSaved s;
-  attend_part(blocks_[static_cast<size_t>(layer)], hidden, context, s, layer);
-  return s.attention;
+  return attend_part(blocks_[static_cast<size_t>(layer)], hidden, context, s, layer);
 }
 
 at::Tensor Llama::after_attention(int64_t layer, const at::Tensor& hidden, const at::Tensor& attention) const {
@@ -206,10 +209,8 @@ at::Tensor Llama::block_forward(int64_t layer, const at::Tensor& hidden, const F
   s.rstd1 = normed.rstd;
   attention_part(block, hidden, context, s, layer);
   const bool keeps = saved != nullptr && policy != SavePolicy::None;
-  if (keeps)
-    keep_attended_alone(block.output, s);
-  else
-    for (auto* t : {&s.qkv_in, &s.qkv, &s.attention, &s.attended}) t->reset();
+  if (!keeps)
+    for (auto* t : {&s.qkv_in, &s.qkv, &s.attention, &s.output_u}) t->reset();
   activate_part(block, context, s);
   if (!keeps)
     for (auto* t : {&s.mlp_in, &s.gate_up}) t->reset();
@@ -349,7 +350,6 @@ void Llama::block_backward(int64_t layer, HiddenGradient& d_hidden, const Forwar
     const at::Tensor kept = s.input;
     attention_part(block, kept.to(at::kFloat), context, s, layer);
     s.input = kept;
-    keep_attended_alone(block.output, s);
     s.qkv_u = take_update_input(s.qkv_in, block.qkv);  // not needed before the MLP's gradient is done
   }
   mlp_backward(block, dropout, s, d_hidden);
@@ -357,22 +357,19 @@ void Llama::block_backward(int64_t layer, HiddenGradient& d_hidden, const Forwar
   s.mlp_in.reset();
 
   at::Tensor d_attention;
-  const at::Tensor d_projected = output_gradient(block.output, d_hidden);
-  if (s.attention.defined())
-    d_attention = block.output.backward(d_projected, s.attention, dropout, LinearGroup::InputGradient::Wanted);
-  else
-    block.output.backward_remaking(d_projected, s.output_u, dropout, [&](const at::Tensor& dx, const auto&) {
-      d_attention = dx;
-      return s.attended;
-    });
+  block.output.backward_remaking(output_gradient(block.output, d_hidden), s.output_u, dropout,
+                                 [&](const at::Tensor& dx, const auto&) {
+                                   d_attention = dx;
+                                   return s.attention;
+                                 });
   const at::Tensor d_qkv = at::empty({s.qkv.size(0), block.qkv.gradient_width()}, s.qkv.options());
   const auto part = [&](int64_t begin, int64_t count) { return s.qkv.narrow(1, begin * e, count * e); };
   ops::attention_backward(d_attention, part(0, heads), part(heads, kv_heads), part(heads + kv_heads, kv_heads),
-                          s.attended, s.lse, attention_shape(), context.plan, ops::Rotation{rope_, context.positions},
+                          s.attention, s.lse, attention_shape(), context.plan, ops::Rotation{rope_, context.positions},
                           front(d_qkv, block.qkv.n()));
   s.qkv.reset();
   s.attention.reset();
-  s.attended.reset();
+  s.output_u.reset();
   const at::Tensor input = s.input.to(at::kFloat);
   if (wanted == LinearGroup::InputGradient::Wanted) {
     const auto* next = layer > 0 ? &blocks_[static_cast<size_t>(layer - 1)].down : nullptr;

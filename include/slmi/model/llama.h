@@ -66,18 +66,18 @@ enum class SavePolicy {
 
 /// What block_forward keeps. Undefined tensors are made again in block_backward.
 struct BlockSaved {
-  at::Tensor input;                           // f32 [T, D]; with SavePolicy::None on a GPU in the compute type
-  at::Tensor middle;                          // f32 [T, D], after attention's residual
-  at::Tensor rstd1, rstd2;                    // f32 [T]
-  at::Tensor qkv_in;                          // [T, D + 3R]: the normed input and x A^T
-  at::Tensor qkv;                             // [T, (H + 2 HK) E], rotated
-  at::Tensor attention;                       // [T, H*E + R]; undefined where the next is in rows of its own
-  at::Tensor attended;                        // [T, H*E], attention's output
-  at::Tensor lse;                             // f32 [T, H]
-  at::Tensor mlp_in;                          // [T, D + 2R]
-  at::Tensor gate_up;                         // [T, 2F]
-  at::Tensor activation;                      // [T, F + R]
-  at::Tensor qkv_u, output_u, mlp_u, down_u;  // the x A^T of qkv_in, attention, mlp_in, activation: where not kept
+  at::Tensor input;                 // f32 [T, D]; with SavePolicy::None on a GPU in the compute type
+  at::Tensor middle;                // f32 [T, D], after attention's residual
+  at::Tensor rstd1, rstd2;          // f32 [T]
+  at::Tensor qkv_in;                // [T, D + 3R]: the normed input and x A^T
+  at::Tensor qkv;                   // [T, (H + 2 HK) E], rotated
+  at::Tensor attention;             // [T, H*E]
+  at::Tensor lse;                   // f32 [T, H]
+  at::Tensor mlp_in;                // [T, D + 2R]
+  at::Tensor gate_up;               // [T, 2F]
+  at::Tensor activation;            // [T, F + R]
+  at::Tensor output_u;              // [T, R]: the x A^T of attention
+  at::Tensor qkv_u, mlp_u, down_u;  // the x A^T of qkv_in, mlp_in and activation, where those are not kept
 };
 
 /// The gradient of the residual stream on its way down the blocks.
@@ -163,8 +163,8 @@ class Llama {
  private:
   void attention_part(const Block& block, const at::Tensor& hidden, const ForwardContext& context, BlockSaved& s,
                       int64_t layer) const;
-  void attend_part(const Block& block, const at::Tensor& hidden, const ForwardContext& context, BlockSaved& s,
-                   int64_t layer) const;
+  at::Tensor attend_part(const Block& block, const at::Tensor& hidden, const ForwardContext& context, BlockSaved& s,
+                         int64_t layer) const;
   void activate_part(const Block& block, const ForwardContext& context, BlockSaved& s) const;
   at::Tensor project(const ops::LinearGroup& group, const at::Tensor& x_ext, const ops::DropoutContext* dropout) const;
   bool makes_activation_again(const Block& block, const at::Tensor& gate_up, const ops::DropoutContext* dropout) const;

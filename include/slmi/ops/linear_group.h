@@ -85,7 +85,8 @@ class LinearGroup {
   using RemakeInput = std::function<at::Tensor(const at::Tensor& dx, const AGradients& gradients)>;
   /// Whether `remake` is given du where there is no dropout.
   bool gives_a_gradients() const { return thin_.rank > 0; }
-  /// The same for an x that was not kept, only u = x A^T [T, total rank]: `remake` is called once, when dx is known.
+  /// The same for an x that was not kept, or apart from u = x A^T [T, total rank]: `remake` is called once, when dx is
+  /// known.
   void backward_remaking(const at::Tensor& dy_ext, const at::Tensor& u, const DropoutContext* dropout,
                          const RemakeInput& remake) const;
 

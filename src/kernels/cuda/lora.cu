@@ -192,14 +192,8 @@ __global__ void copy(const T* x, int64_t x_stride, uint32_t count, uint32_t pack
   store<V>(out + row * out_stride + column, load<V>(x + row * x_stride + column));
 }
 
-struct Pieces {
-  int64_t count, rows;
-};
-Pieces pieces_of(int64_t rows, const AdapterColumns& columns) {
-  const int64_t blocks = ceil_div(total_columns(columns), kGradientWarps * kTileColumns);
-  const int64_t wanted = std::clamp<int64_t>(kGradientBlocks / blocks, 1, ceil_div(rows, kTileRows));
-  const int64_t each = ceil_div(ceil_div(rows, wanted), kTileRows) * kTileRows;
-  return {ceil_div(rows, each), each};
+RowPieces pieces_of(int64_t rows, const AdapterColumns& columns) {
+  return cut_rows(rows, kTileRows, ceil_div(total_columns(columns), kGradientWarps * kTileColumns), kGradientBlocks);
 }
 
 }  // namespace
@@ -266,7 +260,7 @@ void lora_gradient(const T* x, int64_t x_stride, int64_t rows, const AdapterColu
                    int64_t q_stride, int64_t rank, GradientLayout layout, float scale, const AdapterTargets& targets,
                    float* scratch, Stream stream) {
   if (rows == 0) return;
-  const Pieces pieces = pieces_of(rows, columns);
+  const RowPieces pieces = pieces_of(rows, columns);
   const int64_t width = total_columns(columns);
   const bool rank_first = layout == GradientLayout::RankFirst;
   const Gradient<T> a = {
@@ -279,7 +273,7 @@ void lora_gradient(const T* x, int64_t x_stride, int64_t rows, const AdapterColu
       gradient<T, kRankTiles, kStages><<<grid, kGradientWarps * kWarp, static_cast<size_t>(bytes), stream>>>(a);
     });
   });
-  add_up(scratch, pieces.count, width * rank, scale, targets, stream);
+  launch_add_up(piece_sums(scratch, pieces.count, width * rank, scale, targets), stream);
   check_launch("lora_gradient");
 }
 

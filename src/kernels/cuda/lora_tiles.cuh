@@ -1,6 +1,8 @@
 // Tiles that the kernels of LoRA's products stream through shared memory, and what else they share.
 #pragma once
 
+#include <algorithm>
+
 #include "slmi/kernels/cuda/lora.h"
 #include "tensor_core.cuh"
 
@@ -11,7 +13,7 @@ constexpr int kStep = 16;       // of a tensor core product: its depth, and the 
 constexpr int kChunk = 16 / 2;  // elements of 16 bytes
 constexpr int kChunksARow = kTileColumns / kChunk;
 constexpr int kMaxRankTiles = 4;
-constexpr int64_t kGradientBlocks = 128;  // about as many pieces of work, so that sums do not depend on the card
+constexpr int64_t kGradientBlocks = 128;  // about as many as an H100 has multiprocessors
 
 /// Where 16 bytes of a tile lie: their place in the row is mixed with the row, so that eight rows of one column are in
 /// different banks.
@@ -92,32 +94,51 @@ inline int64_t total_columns(const AdapterColumns& columns) {
   return columns.begin[columns.count];
 }
 
-struct Targets {
-  float* data[kMaxAdapters];
-  int64_t begin[kMaxAdapters + 1];  // the last ones are the end where there are fewer
+/// How the rows are shared out to blocks, by the shapes alone, so that sums do not depend on the card.
+struct RowPieces {
+  int64_t count, rows;  // rows of each but the last: whole tiles
 };
-
-static __global__ void add_parts(const float* parts, int pieces, int64_t size, float scale, Targets targets) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i >= size) return;
-  float sum = 0.0f;
-  for (int piece = 0; piece < pieces; ++piece) sum += parts[piece * size + i];
-  int target = 0;
-  while (i >= targets.begin[target + 1]) ++target;
-  targets.data[target][i - targets.begin[target]] += scale * sum;
+/// About `blocks` of them in all, where `beside` share each row.
+inline RowPieces cut_rows(int64_t rows, int64_t tile_rows, int64_t beside, int64_t blocks) {
+  const int64_t wanted = std::clamp<int64_t>(blocks / beside, 1, ceil_div(rows, tile_rows));
+  const int64_t each = ceil_div(ceil_div(rows, wanted), tile_rows) * tile_rows;
+  return {ceil_div(rows, each), each};
 }
 
-/// Adds scale times the pieces' sum, [pieces][size], to the targets, which follow each other.
-inline void add_up(const float* parts, int64_t pieces, int64_t size, float scale, const AdapterTargets& targets,
-                   Stream stream) {
-  Targets out = {};
+/// Sums of pieces, [pieces][size], that are added to targets, which follow each other.
+struct PieceSums {
+  const float* parts;
+  int pieces;
+  int64_t size;
+  float scale;
+  float* targets[kMaxAdapters];
+  int64_t begin[kMaxAdapters + 1];  // the last ones are the end where there are fewer
+};
+inline PieceSums piece_sums(const float* parts, int64_t pieces, int64_t size, float scale,
+                            const AdapterTargets& targets) {
+  PieceSums out = {parts, static_cast<int>(pieces), size, scale, {}, {}};
   for (int i = 0; i < kMaxAdapters; ++i) {
-    out.data[i] = targets.data[i];
+    out.targets[i] = targets.data[i];
     out.begin[i + 1] = out.begin[i] + targets.size[i];
   }
-  constexpr unsigned kThreads = 256;
-  add_parts<<<static_cast<unsigned>(ceil_div(size, kThreads)), kThreads, 0, stream>>>(parts, static_cast<int>(pieces),
-                                                                                      size, scale, out);
+  return out;
+}
+
+__device__ inline void add_up(const PieceSums& a, int64_t i) {
+  if (i >= a.size) return;
+  float sum = 0.0f;
+  for (int piece = 0; piece < a.pieces; ++piece) sum += a.parts[piece * a.size + i];
+  int target = 0;
+  while (i >= a.begin[target + 1]) ++target;
+  a.targets[target][i - a.begin[target]] += a.scale * sum;
+}
+static __global__ void add_all_up(PieceSums a) {
+  add_up(a, static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x);
+}
+
+constexpr unsigned kSumThreads = 256;
+inline void launch_add_up(const PieceSums& a, Stream stream) {
+  add_all_up<<<static_cast<unsigned>(ceil_div(a.size, kSumThreads)), kSumThreads, 0, stream>>>(a);
 }
 
 }  // namespace slmi::kernels::cuda::detail

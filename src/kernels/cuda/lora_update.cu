@@ -1,6 +1,4 @@
 // Both gradients that LoRA's update takes from dy, in one pass over it.
-#include <algorithm>
-
 #include "launch.h"
 #include "lora_tiles.cuh"
 #include "slmi/kernels/cuda/lora.h"
@@ -159,12 +157,7 @@ __global__ void __launch_bounds__(kWarps* kWarp) update(Update<T> a) {
 
 template <class T>
 struct Finish {
-  const float* b_parts;
-  int pieces;
-  int64_t b_size;
-  float scale;
-  float* targets[kMaxAdapters];
-  int64_t target_begin[kMaxAdapters + 1];
+  PieceSums b;
   int64_t b_blocks;
   const float* du_parts;
   Strips strips;
@@ -176,16 +169,7 @@ struct Finish {
 /// The first blocks add up the pieces of B's gradients, the others du's strips.
 template <class T>
 __global__ void finish(Finish<T> a) {
-  if (blockIdx.x < a.b_blocks) {
-    const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (i >= a.b_size) return;
-    float sum = 0.0f;
-    for (int piece = 0; piece < a.pieces; ++piece) sum += a.b_parts[piece * a.b_size + i];
-    int target = 0;
-    while (i >= a.target_begin[target + 1]) ++target;
-    a.targets[target][i - a.target_begin[target]] += a.scale * sum;
-    return;
-  }
+  if (blockIdx.x < a.b_blocks) return add_up(a.b, static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x);
   const int64_t i = (blockIdx.x - a.b_blocks) * blockDim.x + threadIdx.x, size = a.rows * a.rank;  // of one adapter
   if (i >= size * a.adapters) return;
   const int64_t adapter = i / size, at = i % size;
@@ -195,21 +179,17 @@ __global__ void finish(Finish<T> a) {
   a.du[at / a.rank * a.du_stride + adapter * a.rank + at % a.rank] = from_f32<T>(sum);
 }
 
-/// How the work is cut, which depends on the shapes alone.
-struct Cut {
-  Strips strips;
-  int64_t pieces = 0, rows_a_piece = 0;
-};
-Cut cut(int64_t rows, const AdapterColumns& columns) {
-  Cut out;
+Strips strips_of(const AdapterColumns& columns) {
+  Strips out;
   for (int i = 0; i < kMaxAdapters; ++i) {
     const int64_t width = i < columns.count ? columns.begin[i + 1] - columns.begin[i] : 0;
-    out.strips.begin[i + 1] = out.strips.begin[i] + ceil_div(width, kWarps * kTileColumns);
+    out.begin[i + 1] = out.begin[i] + ceil_div(width, kWarps * kTileColumns);
   }
-  const int64_t wanted = std::clamp<int64_t>(kGradientBlocks / out.strips.count(), 1, ceil_div(rows, kTileRows));
-  out.rows_a_piece = ceil_div(ceil_div(rows, wanted), kTileRows) * kTileRows;
-  out.pieces = ceil_div(rows, out.rows_a_piece);
   return out;
+}
+
+RowPieces pieces_of(int64_t rows, const Strips& strips) {
+  return cut_rows(rows, kTileRows, strips.count(), kGradientBlocks);
 }
 
 /// Registers and shared memory of some cards end at two tiles of ranks and one.
@@ -223,8 +203,8 @@ bool in_one_pass(int64_t rank) {
 int64_t lora_update_gradients_scratch(int64_t rows, const AdapterColumns& columns, int64_t rank) {
   if (rows == 0) return 0;
   if (!in_one_pass(rank)) return lora_gradient_scratch(rows, columns, rank);
-  const Cut c = cut(rows, columns);
-  return (c.pieces * total_columns(columns) + c.strips.count() * rows) * rank;
+  const Strips strips = strips_of(columns);
+  return (pieces_of(rows, strips).count * total_columns(columns) + strips.count() * rows) * rank;
 }
 
 template <class T>
@@ -237,13 +217,13 @@ void lora_update_gradients(const T* dy, int64_t dy_stride, int64_t rows, const A
     return lora_gradient(dy, dy_stride, rows, columns, u, u_stride, rank, GradientLayout::ColumnsFirst, scale, targets,
                          scratch, stream);
   }
-  const Cut c = cut(rows, columns);
+  const Strips strips = strips_of(columns);
+  const RowPieces pieces = pieces_of(rows, strips);
   const int64_t b_size = total_columns(columns) * rank;
-  float* du_parts = scratch + c.pieces * b_size;
-  const Update<T> a = {dy,       dy_stride, rows,     columns,        c.strips, p,
-                       p_stride, u,         u_stride, c.rows_a_piece, scratch,  du_parts};
+  float* du_parts = scratch + pieces.count * b_size;
+  const Update<T> a = {dy, dy_stride, rows, columns, strips, p, p_stride, u, u_stride, pieces.rows, scratch, du_parts};
   const auto run = [&]<int kRankTiles>() {
-    const dim3 grid(static_cast<unsigned>(c.strips.count()), static_cast<unsigned>(c.pieces));
+    const dim3 grid(static_cast<unsigned>(strips.count()), static_cast<unsigned>(pieces.count));
     at_stages(kUpdateStageBytes<kRankTiles>, kShareBytes<kRankTiles>, [&]<int kStages>(int bytes) {
       allow_memory(kMemory, update<T, kRankTiles, kStages>, bytes);
       update<T, kRankTiles, kStages><<<grid, kWarps * kWarp, static_cast<size_t>(bytes), stream>>>(a);
@@ -251,26 +231,18 @@ void lora_update_gradients(const T* dy, int64_t dy_stride, int64_t rows, const A
   };
   rank == kStep ? run.template operator()<1>() : run.template operator()<2>();
 
-  constexpr unsigned kThreads = 256;
-  Finish<T> f = {};
-  f.b_parts = scratch;
-  f.pieces = static_cast<int>(c.pieces);
-  f.b_size = b_size;
-  f.scale = scale;
-  for (int i = 0; i < kMaxAdapters; ++i) {
-    f.targets[i] = targets.data[i];
-    f.target_begin[i + 1] = f.target_begin[i] + targets.size[i];
-  }
-  f.b_blocks = ceil_div(b_size, kThreads);
-  f.du_parts = du_parts;
-  f.strips = c.strips;
-  f.rows = rows;
-  f.rank = rank;
-  f.adapters = columns.count;
-  f.du = du;
-  f.du_stride = du_stride;
-  const int64_t du_blocks = ceil_div(rows * rank * columns.count, kThreads);
-  finish<<<static_cast<unsigned>(f.b_blocks + du_blocks), kThreads, 0, stream>>>(f);
+  const int64_t b_blocks = ceil_div(b_size, kSumThreads),
+                du_blocks = ceil_div(rows * rank * columns.count, kSumThreads);
+  const Finish<T> f = {piece_sums(scratch, pieces.count, b_size, scale, targets),
+                       b_blocks,
+                       du_parts,
+                       strips,
+                       rows,
+                       rank,
+                       columns.count,
+                       du,
+                       du_stride};
+  finish<<<static_cast<unsigned>(b_blocks + du_blocks), kSumThreads, 0, stream>>>(f);
   check_launch("lora_update_gradients");
 }
 

@@ -102,15 +102,9 @@ __global__ void __launch_bounds__(kWarps* kWarp, 4) backward(Backward<T> a) {
   }
 }
 
-struct Pieces {
-  int64_t count, rows;
-};
-Pieces pieces_of(int64_t rows, int64_t ffn_width) {
-  constexpr int64_t kBlocks = 512;  // some for each multiprocessor, so that sums do not depend on the card
-  const int64_t wanted =
-      std::clamp<int64_t>(kBlocks / ceil_div(ffn_width, kWarps * kTileColumns), 1, ceil_div(rows, kRows));
-  const int64_t each = ceil_div(ceil_div(rows, wanted), kRows) * kRows;
-  return {ceil_div(rows, each), each};
+RowPieces pieces_of(int64_t rows, int64_t ffn_width) {
+  constexpr int64_t kBlocks = 512;  // four on each multiprocessor of an H100
+  return cut_rows(rows, kRows, ceil_div(ffn_width, kWarps * kTileColumns), kBlocks);
 }
 
 }  // namespace
@@ -130,7 +124,7 @@ void swiglu_lora_backward(const T* gate_up, int64_t gate_up_stride, const T* d_o
                           int64_t ffn_width, T* d_gate_up, int64_t d_gate_up_stride, const T* q, int64_t q_stride,
                           int64_t rank, float* target, float* scratch, Stream stream) {
   if (rows == 0) return;
-  const Pieces pieces = pieces_of(rows, ffn_width);
+  const RowPieces pieces = pieces_of(rows, ffn_width);
   const Backward<T> a = {gate_up,   gate_up_stride,   d_out, d_out_stride, rows,        ffn_width,
                          d_gate_up, d_gate_up_stride, q,     q_stride,     pieces.rows, scratch};
   const auto run = [&]<int kRankTiles>() {
@@ -141,7 +135,7 @@ void swiglu_lora_backward(const T* gate_up, int64_t gate_up_stride, const T* d_o
     backward<T, kRankTiles><<<grid, kWarps * kWarp, kBytes, stream>>>(a);
   };
   rank == kStep ? run.template operator()<1>() : run.template operator()<2>();
-  add_up(scratch, pieces.count, ffn_width * rank, 1.0f, {{target}, {ffn_width * rank}}, stream);
+  launch_add_up(piece_sums(scratch, pieces.count, ffn_width * rank, 1.0f, {{target}, {ffn_width * rank}}), stream);
   check_launch("swiglu_lora_backward");
 }
 
