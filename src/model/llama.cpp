@@ -72,13 +72,7 @@ void Llama::refresh_adapters() {
   std::vector<ops::LinearGroup*> groups;
   for (auto& b : blocks_)
     for (auto* group : {&b.qkv, &b.output, &b.gate_up, &b.down}) groups.push_back(group);
-  if (!options_.device.is_cpu()) {
-    for (auto* group : groups) group->refresh_adapters();
-    return;
-  }
-  ops::parallel(static_cast<int64_t>(groups.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) groups[static_cast<size_t>(i)]->refresh_adapters();
-  });
+  ops::LinearGroup::refresh_adapters(groups);
 }
 
 ops::AttentionShape Llama::attention_shape() const {

@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 #include <algorithm>
+#include <iterator>
 
 #include "slmi/base/error.h"
 #include "slmi/ops/copy.h"
@@ -47,7 +48,7 @@ void LinearGroup::detach() {
 }
 
 void LinearGroup::refresh_adapters() {
-  if (takes_thin_products()) return refresh_thin();
+  if (takes_thin_products()) return thin_refresh(thin_adapters());
   const auto device = matrices_.front().device();
   const auto options = at::TensorOptions().dtype(scalar_type(compute_)).device(device);
   if (total_rank_ > 0) {
@@ -67,6 +68,21 @@ void LinearGroup::refresh_adapters() {
   residency_ = Residency::Resident;
 }
 
+void LinearGroup::refresh_adapters(const std::vector<LinearGroup*>& groups) {
+  if (groups.front()->matrices_.front().device().is_cpu())
+    return parallel(static_cast<int64_t>(groups.size()), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) groups[static_cast<size_t>(i)]->refresh_adapters();
+    });
+  std::vector<ThinAdapter> thin;
+  for (auto* group : groups) {
+    if (group->takes_thin_products())
+      std::ranges::move(group->thin_adapters(), std::back_inserter(thin));
+    else
+      group->refresh_adapters();
+  }
+  thin_refresh(thin);
+}
+
 bool LinearGroup::takes_thin_products() const {
   if (matrices_.front().device().is_cpu() || compute_ == Compute::F32 || total_rank_ == 0 ||
       adapters_.size() > kMostThinAdapters)
@@ -77,7 +93,7 @@ bool LinearGroup::takes_thin_products() const {
   });
 }
 
-void LinearGroup::refresh_thin() {
+std::vector<ThinAdapter> LinearGroup::thin_adapters() {
   if (thin_.rank == 0) {
     const auto& first = adapters_.front();
     const auto options = at::TensorOptions().dtype(scalar_type(compute_)).device(matrices_.front().device());
@@ -106,7 +122,7 @@ void LinearGroup::refresh_thin() {
     row += n;
     column += thin_.rank;
   }
-  thin_refresh(forms);
+  return forms;
 }
 
 void LinearGroup::refresh_packed() {

@@ -14,6 +14,7 @@ using kernels::cuda::AdapterTargets;
 using kernels::cuda::GradientLayout;
 
 AdapterColumns columns_of(const ColumnBegins& begin) {
+  static_assert(kMostThinAdapters == kernels::cuda::kMaxAdapters);
   AdapterColumns out;
   out.count = static_cast<int>(begin.size()) - 1;
   for (size_t i = 0; i < begin.size(); ++i) out.begin[i] = begin[i];
@@ -46,22 +47,24 @@ bool thin_fits(const at::Tensor& x, const ColumnBegins& begin, int64_t rank) {
 }
 
 void thin_refresh(const std::vector<ThinAdapter>& adapters) {
-  static_assert(kMostThinAdapters == kernels::cuda::kMaxAdapters);
-  const auto& first = adapters.front();
-  on_16_bits(first.a_out, [&](auto tag, auto stream) {
+  if (adapters.empty()) return;
+  on_16_bits(adapters.front().a_out, [&](auto tag, auto stream) {
     using T = Element<decltype(tag)>;
-    kernels::cuda::AdapterGroup<T> group;
-    group.rank = first.a.size(0);
-    group.k = first.a.size(1);
-    group.a_stride = first.a_out.stride(0);
-    group.columns_stride = first.columns.stride(0);
-    group.transposed_stride = first.transposed.stride(0);
+    std::vector<kernels::cuda::AdapterForms<T>> all;
     for (const auto& adapter : adapters)
-      group.adapters[group.count++] = {
-          pointer<float>(adapter.a),         pointer<float>(adapter.b), adapter.b.size(0),
-          static_cast<float>(adapter.scale), pointer<T>(adapter.a_out), pointer<T>(adapter.columns),
-          pointer<T>(adapter.transposed)};
-    kernels::cuda::lora_refresh(group, stream);
+      all.push_back({.a = pointer<float>(adapter.a),
+                     .b = pointer<float>(adapter.b),
+                     .a_out = pointer<T>(adapter.a_out),
+                     .columns = pointer<T>(adapter.columns),
+                     .transposed = pointer<T>(adapter.transposed),
+                     .a_stride = adapter.a_out.stride(0),
+                     .columns_stride = adapter.columns.stride(0),
+                     .transposed_stride = adapter.transposed.stride(0),
+                     .rank = static_cast<int32_t>(adapter.a.size(0)),
+                     .k = static_cast<int32_t>(adapter.a.size(1)),
+                     .n = static_cast<int32_t>(adapter.b.size(0)),
+                     .scale = static_cast<float>(adapter.scale)});
+    kernels::cuda::lora_refresh<T>(all, stream);
   });
 }
 

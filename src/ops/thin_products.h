@@ -24,7 +24,7 @@ struct ThinAdapter {
 /// Most adapters that share an input.
 inline constexpr size_t kMostThinAdapters = 4;
 
-/// Writes the forms of all adapters of a group, whose ranks and strides are equal.
+/// Writes the forms of all these adapters, which are in one type.
 void thin_refresh(const std::vector<ThinAdapter>& adapters);
 
 /// Column i*rank + r of out is the sum of x times row r of p over adapter i's columns. x [T, columns], p [rank,

@@ -13,6 +13,8 @@
 
 namespace slmi::ops {
 
+struct ThinAdapter;
+
 /// Adapter of one matrix: views into the trainer's flat buffers. y += scale * (x A^T) B^T.
 /// Source: Hu et al. 2021, arXiv:2106.09685.
 struct LoraPair {
@@ -51,6 +53,8 @@ class LinearGroup {
   void detach();
   /// Takes over changed adapter values. Must be called after every optimizer step, before the next forward.
   void refresh_adapters();
+  /// The same for all groups of a model, together: on a GPU launch by launch takes longer than the values do.
+  static void refresh_adapters(const std::vector<LinearGroup*>& groups);
 
   /// Writes x A^T beside x, into the last columns of x_ext [T, input_width]; forward does it by itself.
   void fill_update_input(const at::Tensor& x_ext, const DropoutContext* dropout) const;
@@ -115,7 +119,8 @@ class LinearGroup {
                   const DropoutContext* dropout) const;
   void write_update_columns(const at::Tensor& weight) const;
   bool takes_thin_products() const;
-  void refresh_thin();
+  /// The adapters, and where they go that their own kernels read; makes the places first.
+  std::vector<ThinAdapter> thin_adapters();
   at::Tensor input_gradient_weight() const;
   bool thin_backward(const at::Tensor& dy_ext, const Kept& kept, const DropoutContext* dropout, InputGradient wanted,
                      at::Tensor& dx) const;

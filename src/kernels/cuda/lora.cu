@@ -168,20 +168,46 @@ __global__ void __launch_bounds__(kGradientWarps* kWarp) gradient(Gradient<T> a)
   }
 }
 
-/// Threads walk over A, then over B in both of its forms: one order to write each in whole lines.
+constexpr size_t kMostRefreshed = 48;  // of one launch
+
 template <class T>
-__global__ void refresh(AdapterGroup<T> group) {
-  const AdapterForms<T> f = group.adapters[blockIdx.y];
+struct Refresh {
+  AdapterForms<T> adapters[kMostRefreshed];
+};
+static_assert(sizeof(Refresh<Bf16>) <= 4096, "what a launch may be given");
+
+/// Threads walk over A, V columns each, then over B, V of a row each: neighbours have neighbouring rows, which makes
+/// whole lines of the transpose.
+template <class T, int V>
+__global__ void refresh(const __grid_constant__ Refresh<T> all) {
+  const AdapterForms<T>& f = all.adapters[blockIdx.y];
   const uint32_t thread = blockIdx.x * blockDim.x + threadIdx.x, threads = gridDim.x * blockDim.x;
-  const auto rank = static_cast<uint32_t>(group.rank), k = static_cast<uint32_t>(group.k);
-  const auto n = static_cast<uint32_t>(f.n);
-  for (uint32_t i = thread; i < rank * k; i += threads) f.a_out[i / k * group.a_stride + i % k] = from_f32<T>(f.a[i]);
-  for (uint32_t i = thread; i < n * rank; i += threads)
-    f.columns[i / rank * group.columns_stride + i % rank] = from_f32<T>(f.b[i] * f.scale);
-  for (uint32_t i = thread; i < n * rank; i += threads) {
-    const uint32_t r = i / n, row = i % n;
-    f.transposed[r * group.transposed_stride + row] = from_f32<T>(f.b[row * rank + r] * f.scale);
+  const auto rank = static_cast<uint32_t>(f.rank), k = static_cast<uint32_t>(f.k), n = static_cast<uint32_t>(f.n);
+  for (uint32_t i = thread; i < rank * k / V; i += threads) {
+    const auto a = load<V>(f.a + i * V);
+    Pack<T, V> out;
+#pragma unroll
+    for (int j = 0; j < V; ++j) out.values[j] = from_f32<T>(a.values[j]);
+    store<V>(f.a_out + i * V / k * f.a_stride + i * V % k, out);
   }
+  for (uint32_t i = thread; i < n * (rank / V); i += threads) {
+    const uint32_t row = i % n, r = i / n * V;
+    const auto b = load<V>(f.b + row * rank + r);
+    Pack<T, V> out;
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      out.values[j] = from_f32<T>(b.values[j] * f.scale);
+      f.transposed[(r + j) * f.transposed_stride + row] = out.values[j];
+    }
+    store<V>(f.columns + row * f.columns_stride + r, out);
+  }
+}
+
+/// Whether refresh() may go through an adapter V values at a time.
+template <class T, int V>
+bool refreshes_by(const AdapterForms<T>& f) {
+  return packs<float, V>(f.a, f.k, f.k) && packs<T, V>(f.a_out, f.a_stride, f.k) && packs<float, V>(f.b, f.rank, 0) &&
+         packs<T, V>(f.columns, f.columns_stride, f.rank);
 }
 
 template <class T, int V>
@@ -207,16 +233,24 @@ bool lora_fits(int compute_capability, const T* x, int64_t x_stride, const Adapt
 }
 
 template <class T>
-void lora_refresh(const AdapterGroup<T>& group, Stream stream) {
-  if (group.count == 0) return;
-  constexpr unsigned kThreads = 256;
-  constexpr int64_t kMostBlocks = 512;
-  int64_t most = group.k;
-  for (int i = 0; i < group.count; ++i) most = std::max(most, group.adapters[i].n);
-  const dim3 grid(static_cast<unsigned>(std::clamp<int64_t>(ceil_div(most * group.rank, kThreads), 1, kMostBlocks)),
-                  static_cast<unsigned>(group.count));
-  refresh<<<grid, kThreads, 0, stream>>>(group);
-  check_launch("lora_refresh");
+void lora_refresh(std::span<const AdapterForms<T>> adapters, Stream stream) {
+  for (size_t begin = 0; begin < adapters.size(); begin += kMostRefreshed) {
+    const auto some = adapters.subspan(begin, std::min(kMostRefreshed, adapters.size() - begin));
+    Refresh<T> all;
+    std::ranges::copy(some, all.adapters);
+    const auto run = [&]<int V>() {
+      constexpr unsigned kThreads = 256;
+      constexpr int64_t kMostBlocks = 64;  // for each adapter
+      int64_t most = 0;
+      for (const auto& f : some) most = std::max<int64_t>(most, int64_t{f.rank} * std::max(f.k, f.n));
+      const dim3 grid(static_cast<unsigned>(std::clamp<int64_t>(ceil_div(most / V, kThreads), 1, kMostBlocks)),
+                      static_cast<unsigned>(some.size()));
+      refresh<T, V><<<grid, kThreads, 0, stream>>>(all);
+    };
+    std::ranges::all_of(some, refreshes_by<T, kChunk>) ? run.template operator()<kChunk>()
+                                                       : run.template operator()<1>();
+    check_launch("lora_refresh");
+  }
 }
 
 template <class T>
@@ -278,7 +312,7 @@ void lora_gradient(const T* x, int64_t x_stride, int64_t rows, const AdapterColu
 }
 
 #define SLMI_FOR(T)                                                                                             \
-  template void lora_refresh(const AdapterGroup<T>&, Stream);                                                   \
+  template void lora_refresh(std::span<const AdapterForms<T>>, Stream);                                         \
   template void copy_rows(const T*, int64_t, int64_t, int64_t, T*, int64_t, Stream);                            \
   template bool lora_fits(int, const T*, int64_t, const AdapterColumns&, int64_t);                              \
   template void lora_project(const T*, int64_t, int64_t, const AdapterColumns&, const T*, int64_t, int64_t, T*, \

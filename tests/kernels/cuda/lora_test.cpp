@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <deque>
+
 #include "device_rows.h"
 #include "slmi/kernels/cuda/swiglu.h"
 
@@ -234,60 +236,67 @@ TYPED_TEST(CudaLora, OtherLayoutsAreNotTaken) {
   EXPECT_FALSE(lora_fits(80, aligned, 608, {1, {0, 608}}, 16));
 }
 
+/// An adapter with all of its forms, rows `room` values apart.
+template <class T>
+struct RefreshedAdapter {
+  RefreshedAdapter(int32_t rank, int32_t k, int32_t n, int64_t room, uint64_t seed)
+      : a(Rows<float>::random(1, int64_t{rank} * k, int64_t{rank} * k, 2 * seed)),
+        b(Rows<float>::random(1, int64_t{n} * rank, int64_t{n} * rank, 2 * seed + 1)),
+        a_out(rank, k, k + room),
+        columns(n, rank, rank + room),
+        transposed(rank, n, n + room),
+        forms{.a = a.data(),
+              .b = b.data(),
+              .a_out = a_out.data(),
+              .columns = columns.data(),
+              .transposed = transposed.data(),
+              .a_stride = k + room,
+              .columns_stride = rank + room,
+              .transposed_stride = n + room,
+              .rank = rank,
+              .k = k,
+              .n = n,
+              .scale = 0.75f + static_cast<float>(seed % 4)} {}
+
+  void expect_refreshed() const {
+    ASSERT_TRUE(a_out.only_rows_written() && columns.only_rows_written() && transposed.only_rows_written());
+    std::vector<float> scaled = b.values(), turned(scaled.size());
+    for (float& x : scaled) x *= forms.scale;
+    for (size_t i = 0; i < scaled.size(); ++i) turned[i % forms.rank * forms.n + i / forms.rank] = scaled[i];
+    EXPECT_TRUE(equal_bits(a_out.values(), rounded<T>(a.values())));
+    EXPECT_TRUE(equal_bits(columns.values(), rounded<T>(scaled)));
+    EXPECT_TRUE(equal_bits(transposed.values(), rounded<T>(turned)));
+  }
+
+  Rows<float> a, b;
+  Rows<T> a_out, columns, transposed;
+  AdapterForms<T> forms;
+};
+
 TYPED_TEST(CudaLora, RefreshWritesEveryFormAndNothingElse) {
   using T = TypeParam;
   struct Case {
-    int64_t rank, k;
-    std::vector<int64_t> n;
+    int32_t rank, k, n;
   };
-  const std::vector<Case> cases = {
-      {16, 64, {64}}, {16, 575, {1, 3}}, {48, 577, {576, 192, 192}}, {16, 2048, {2048, 512, 512}}, {64, 8192, {2048}}};
-  for (const Case& c : cases) {
-    const auto count = static_cast<int64_t>(c.n.size());
-    const int64_t rows = count * c.rank, k_stride = c.k + 3;
-    Rows<T> a_out(rows, c.k, k_stride);
-    std::vector<Rows<float>> as, bs;
-    std::vector<Rows<T>> columns, transposed;
-    AdapterGroup<T> group;
-    group.count = static_cast<int>(count);
-    group.rank = c.rank;
-    group.k = c.k;
-    group.a_stride = k_stride;
-    group.columns_stride = c.rank + 5;
-    int64_t widest = 0;
-    for (const int64_t n : c.n) widest = std::max(widest, n);
-    group.transposed_stride = widest + 7;
-    for (int64_t i = 0; i < count; ++i) {
-      const int64_t n = c.n[static_cast<size_t>(i)];
-      as.push_back(Rows<float>::random(1, c.rank * c.k, c.rank * c.k, 31 + static_cast<uint64_t>(i)));
-      bs.push_back(Rows<float>::random(1, n * c.rank, n * c.rank, 41 + static_cast<uint64_t>(i)));
-      columns.emplace_back(n, c.rank, group.columns_stride);
-      transposed.emplace_back(c.rank, n, group.transposed_stride);
-      group.adapters[i] = {as.back().data(),
-                           bs.back().data(),
-                           n,
-                           0.75f + static_cast<float>(i),
-                           a_out.data() + i * c.rank * k_stride,
-                           columns.back().data(),
-                           transposed.back().data()};
-    }
-    lora_refresh(group, nullptr);
-    ASSERT_TRUE(a_out.only_rows_written());
-    const auto a = a_out.values();
-    for (int64_t i = 0; i < count; ++i) {
-      const auto at = static_cast<size_t>(i);
-      ASSERT_TRUE(columns[at].only_rows_written() && transposed[at].only_rows_written());
-      const auto begin = a.begin() + i * c.rank * c.k;
-      EXPECT_TRUE(equal_bits({begin, begin + c.rank * c.k}, rounded<T>(as[at].values())));
-      std::vector<float> scaled = bs[at].values(), turned(scaled.size());
-      for (float& x : scaled) x *= group.adapters[i].scale;
-      for (int64_t row = 0; row < c.n[at]; ++row)
-        for (int64_t r = 0; r < c.rank; ++r)
-          turned[static_cast<size_t>(r * c.n[at] + row)] = scaled[static_cast<size_t>(row * c.rank + r)];
-      EXPECT_TRUE(equal_bits(columns[at].values(), rounded<T>(scaled)));
-      EXPECT_TRUE(equal_bits(transposed[at].values(), rounded<T>(turned)));
-    }
-  }
+  const std::vector<std::vector<Case>> lists = {{{16, 64, 64}, {8, 2048, 512}, {64, 128, 2047}},  // whole packs
+                                                {{16, 575, 1}, {3, 7, 5}, {48, 577, 192}, {16, 64, 64}},
+                                                {{16, 8192, 2048}},
+                                                {{64, 512, 8192}}};
+  constexpr int kMostRefreshed = 48;  // of one launch
+  for (const auto& cases : lists)
+    for (const int64_t room : {0, 3, 8})
+      for (const int count : {1, 2, kMostRefreshed, kMostRefreshed + 1, 2 * kMostRefreshed + 3}) {
+        if (cases.size() == 1 && count > 2) continue;
+        std::deque<RefreshedAdapter<T>> adapters;
+        std::vector<AdapterForms<T>> forms;
+        for (int i = 0; i < count; ++i) {
+          const Case& c = cases[static_cast<size_t>(i) % cases.size()];
+          adapters.emplace_back(c.rank, c.k, c.n, room, 31 + static_cast<uint64_t>(i));
+          forms.push_back(adapters.back().forms);
+        }
+        lora_refresh<T>(forms, nullptr);
+        for (const auto& adapter : adapters) adapter.expect_refreshed();
+      }
 }
 
 TYPED_TEST(CudaLora, CopiedRowsAreTheSameBits) {

@@ -3,6 +3,8 @@
 // Letters: R rank of one adapter; adapters of matrices that share an input (q, k, v) come together, up to kMaxAdapters.
 #pragma once
 
+#include <span>
+
 #include "slmi/kernels/cuda/types.h"
 
 namespace slmi::kernels::cuda {
@@ -25,25 +27,17 @@ template <class T>
 struct AdapterForms {
   const float* a = nullptr;  // [rank, k] contiguous
   const float* b = nullptr;  // [n, rank] contiguous
-  int64_t n = 0;
-  float scale = 1.0f;
-  T* a_out = nullptr;       // [rank, k]: A
-  T* columns = nullptr;     // [n, rank]: scale * B
-  T* transposed = nullptr;  // [rank, n]: its transpose
-};
-
-/// Adapters of one rank over one input.
-template <class T>
-struct AdapterGroup {
-  int count = 0;
-  AdapterForms<T> adapters[kMaxAdapters];
-  int64_t rank = 0, k = 0;
+  T* a_out = nullptr;        // [rank, k]: A
+  T* columns = nullptr;      // [n, rank]: scale * B
+  T* transposed = nullptr;   // [rank, n]: its transpose
   int64_t a_stride = 0, columns_stride = 0, transposed_stride = 0;
+  int32_t rank = 0, k = 0, n = 0;
+  float scale = 1.0f;
 };
 
-// Writes all forms of all adapters of a group. Numerics: scale * B in f32, each value rounded once.
+// Writes all forms of these adapters, 48 in a launch. Numerics: scale * B in f32, each value rounded once.
 template <class T>
-void lora_refresh(const AdapterGroup<T>& group, Stream stream);
+void lora_refresh(std::span<const AdapterForms<T>> adapters, Stream stream);
 
 // out[t] = x[t]: narrow rows to where wide ones have room for them, in packs of 16 bytes where the rows allow it.
 template <class T>
