@@ -202,9 +202,14 @@ Steps time_steps(const BenchTrainConfig& config, model::Llama& llama, model::Lor
   return out;
 }
 
+std::vector<double> milliseconds(std::vector<double> seconds) {
+  for (double& s : seconds) s *= 1e3;
+  return seconds;
+}
+
 /// What the other ranks cost a step.
 struct Sharing {
-  std::vector<std::vector<double>> alone_s;  // each rank's steps, with nobody
+  std::vector<std::vector<double>> alone_s;  // each rank's steps, with nobody: half of them before, half after
   double reducing_s = 0.0;                   // adding up the gradients, with nothing else to do
 
   std::vector<double> medians_s() const {
@@ -259,6 +264,7 @@ void add_sharing(const Sharing& sharing, double step_s, int64_t gradient_bytes, 
   const double sent = 2.0 * (ranks - 1) / ranks * static_cast<double>(gradient_bytes);  // NCCL may choose another way
   json["ranks"] = sharing.alone_s.size();
   json["step_ms_alone"] = 1e3 * sharing.slowest_s();
+  for (const auto& steps : sharing.alone_s) json["step_ms_all_alone"].push_back(milliseconds(steps));
   json["efficiency"] = sharing.efficiency(step_s);
   json["communication_ms"] = 1e3 * sharing.reducing_s;
   json["communication_hidden_ms"] = 1e3 * sharing.hidden_s(step_s);
@@ -333,7 +339,7 @@ void run_bench_train(const BenchTrainConfig& config, Runtime& process) {
                {"target_tokens", config.target_tokens},
                {"steps", config.steps},
                {"step_ms", 1e3 * step_s},
-               {"step_ms_all", timed.seconds},
+               {"step_ms_all", milliseconds(timed.seconds)},
                {"tokens_a_step", static_cast<double>(timed.real) / steps},
                {"computed_tokens_a_step", static_cast<double>(timed.computed) / steps},
                {"targets_a_step", static_cast<double>(timed.targets) / steps},
