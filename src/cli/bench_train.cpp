@@ -59,26 +59,12 @@ struct BenchTrainConfig {
     field("warmup_steps", &T::warmup_steps, AtLeast{0}, "Steps before them");
     field("rank", &T::rank, Range{1, 256}, "Rank of the adapters, on all seven projections");
     field("micro_tokens", &T::micro_tokens, AtLeast{16}, "Tokens computed at once");
-    field("base_format", &T::base_format,
-          Choice<model::BaseFormat>{{"stored", model::BaseFormat::Stored},
-                                    {"nf4", model::BaseFormat::NF4},
-                                    {"bf16", model::BaseFormat::BF16},
-                                    {"f16", model::BaseFormat::F16},
-                                    {"f32", model::BaseFormat::F32}},
+    field("base_format", &T::base_format, train::base_formats(),
           "How the frozen base is held; nf4 is QLoRA, stored keeps a GGUF file's blocks");
-    field("compute", &T::compute,
-          Choice<train::ComputeChoice>{{"auto", train::ComputeChoice::Auto},
-                                       {"f32", train::ComputeChoice::F32},
-                                       {"bf16", train::ComputeChoice::BF16},
-                                       {"f16", train::ComputeChoice::F16}},
-          "Type of the products");
-    field("activations", &T::activations,
-          Choice<model::SavePolicy>{
-              {"all", model::SavePolicy::All}, {"light", model::SavePolicy::Light}, {"none", model::SavePolicy::None}},
+    field("compute", &T::compute, train::compute_choices(), "Type of the products");
+    field("activations", &T::activations, train::save_policies(),
           "Activations kept for the backward pass; none is full checkpointing");
-    field("optimizer", &T::optimizer,
-          Choice<ops::MomentBits>{{"adamw", ops::MomentBits::F32}, {"adamw_8bit", ops::MomentBits::Eight}},
-          "AdamW with moments in f32 or in 8 bits");
+    field("optimizer", &T::optimizer, train::optimizers(), "AdamW with moments in f32 or in 8 bits");
     field("cuda_graphs", &T::cuda_graphs, "On a GPU, record passes that recur and replay them");
     field("device", &T::device, OneOf{"auto", "cpu", "cuda"}, "Where to train");
     field("threads", &T::threads, AtLeast{0}, "CPU threads (0: all)");

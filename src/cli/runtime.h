@@ -46,21 +46,11 @@ struct ModelFlags {
           DefaultText{"the model's own"}, "Chat template: llama3, chatml, plain, or a JSON file");
     field("system", &T::system, Metavar{"TEXT|FILE"}, "System turn for requests that bring none");
     field("tokenizer", &T::tokenizer, Metavar{"PATH"}, DefaultText{"the base's"}, "Vocabulary file or directory");
-    field("base_format", &T::base_format,
-          Choice<model::BaseFormat>{{"auto", model::BaseFormat::Auto},
-                                    {"stored", model::BaseFormat::Stored},
-                                    {"nf4", model::BaseFormat::NF4},
-                                    {"bf16", model::BaseFormat::BF16},
-                                    {"f16", model::BaseFormat::F16},
-                                    {"f32", model::BaseFormat::F32}},
-          Synonyms{"load-in-4bit"},
+    field("base_format", &T::base_format, Choice<model::BaseFormat>{{"auto", model::BaseFormat::Auto}},
+          train::base_formats(), Synonyms{"load-in-4bit"},
           "How the base's matrices are held; auto is stored, for an adapter that was trained on NF4 NF4's values, but "
           "GGUF blocks as numbers on a GPU, which decodes faster in more memory");
-    field("compute", &T::compute,
-          Choice<train::ComputeChoice>{{"auto", train::ComputeChoice::Auto},
-                                       {"f32", train::ComputeChoice::F32},
-                                       {"bf16", train::ComputeChoice::BF16},
-                                       {"f16", train::ComputeChoice::F16}},
+    field("compute", &T::compute, train::compute_choices(),
           "Type of the products; auto takes bf16 where this machine is fast in it, f16 on GPUs that have no bf16");
     field("device", &T::device, OneOf{"auto", "cpu", "cuda"}, "Where to run");
     field("threads", &T::threads, AtLeast{0}, "CPU threads (0: all)");

@@ -113,11 +113,11 @@ struct NotWith : Names {
 struct OneOf : Names {
   using Names::Names;
 };
-/// The names of an enum's values.
+/// The names of an enum's values. A field with several has all of their names.
 template <class E>
 struct Choice {
   Choice(std::initializer_list<std::pair<const char*, E>> list) : values(list) {}
-  std::initializer_list<std::pair<const char*, E>> values;
+  std::vector<std::pair<const char*, E>> values;
 };
 
 // --- Plain data ---------------------------------------------------------------------------------------------------

@@ -17,6 +17,23 @@ enum class ComputeChoice { Auto, F32, BF16, F16 };
 enum class Schedule { Cosine, Linear, Constant };
 enum class OverLongRows { Refuse, Skip };
 
+// What several commands let one choose.
+inline config::Choice<model::BaseFormat> base_formats() {
+  using enum model::BaseFormat;
+  return {{"stored", Stored}, {"nf4", NF4}, {"bf16", BF16}, {"f16", F16}, {"f32", F32}};
+}
+inline config::Choice<ComputeChoice> compute_choices() {
+  using enum ComputeChoice;
+  return {{"auto", Auto}, {"f32", F32}, {"bf16", BF16}, {"f16", F16}};
+}
+inline config::Choice<model::SavePolicy> save_policies() {
+  using enum model::SavePolicy;
+  return {{"all", All}, {"light", Light}, {"none", None}};
+}
+inline config::Choice<ops::MomentBits> optimizers() {
+  return {{"adamw", ops::MomentBits::F32}, {"adamw_8bit", ops::MomentBits::Eight}};
+}
+
 inline constexpr const char* kCommTimeoutHelp =
     "With several ranks, how long one may stay away before the others stop; in training longer than a step takes";
 
@@ -129,32 +146,19 @@ void TrainConfig::fields(V&& field) {
   field("weight_decay", &T::weight_decay, AtLeast{0}, "AdamW's decoupled weight decay");
   field("adam_beta2", &T::adam_beta2, Range{0, 0.99999},
         "How long AdamW remembers squared gradients; runs of a few hundred steps want less than the usual 0.999");
-  field("optimizer", &T::optimizer,
-        Choice<ops::MomentBits>{{"adamw", ops::MomentBits::F32}, {"adamw_8bit", ops::MomentBits::Eight}},
-        Synonyms{"optim"}, "adamw_8bit keeps AdamW's moments in 8 bits: a quarter of their memory, for large ranks");
+  field("optimizer", &T::optimizer, optimizers(), Synonyms{"optim"},
+        "adamw_8bit keeps AdamW's moments in 8 bits: a quarter of their memory, for large ranks");
   field("max_grad_norm", &T::max_grad_norm, AtLeast{0}, "Clip the gradient to this norm (0: never)");
   field("seed", &T::seed, AtLeast{0}, "Seed of adapter, order and dropout");
-  field("base_format", &T::base_format, Group{"Numbers and memory"},
-        Choice<model::BaseFormat>{{"stored", model::BaseFormat::Stored},
-                                  {"nf4", model::BaseFormat::NF4},
-                                  {"bf16", model::BaseFormat::BF16},
-                                  {"f16", model::BaseFormat::F16},
-                                  {"f32", model::BaseFormat::F32}},
+  field("base_format", &T::base_format, Group{"Numbers and memory"}, base_formats(),
         Synonyms{"load-in-4bit", "bnb-4bit-quant-type"},
         "How the frozen base is held; nf4 is QLoRA, stored keeps a GGUF file's blocks");
-  field("compute", &T::compute,
-        Choice<ComputeChoice>{{"auto", ComputeChoice::Auto},
-                              {"f32", ComputeChoice::F32},
-                              {"bf16", ComputeChoice::BF16},
-                              {"f16", ComputeChoice::F16}},
-        Synonyms{"bf16", "fp16", "dtype"},
+  field("compute", &T::compute, compute_choices(), Synonyms{"bf16", "fp16", "dtype"},
         "Type of the products; auto takes bf16 where this machine is fast in it, f16 on GPUs that have no bf16");
   field("initial_loss_scale", &T::initial_loss_scale, Range{1, 16777216},
         "With f16, what gradients are multiplied by at first, a power of two; it adapts to what f16 can hold");
-  field("activations", &T::activations,
-        Choice<model::SavePolicy>{
-            {"all", model::SavePolicy::All}, {"light", model::SavePolicy::Light}, {"none", model::SavePolicy::None}},
-        Synonyms{"gradient-checkpointing"}, "Activations kept for the backward pass; none is full checkpointing");
+  field("activations", &T::activations, save_policies(), Synonyms{"gradient-checkpointing"},
+        "Activations kept for the backward pass; none is full checkpointing");
   field("shared_prefix", &T::shared_prefix, "Compute an instruction that rows share once a micro-batch");
   field("rows_together", &T::rows_together, AtLeast{1},
         "Rows of one shared instruction that follow each other, so that a step has fewer instructions to compute");
