@@ -1,146 +1,12 @@
-// Attention of short segments. A block of four warps has a tile of 64 query rows of one key head, or of 64 keys; scores
-// never leave the registers.
-#include "slmi/kernels/cuda/attention.h"
-
-#include <algorithm>
+// Attention of short segments, forward.
 #include <cmath>
 
-#include "launch.h"
-#include "tensor_core.cuh"
+#include "attention_tiles.cuh"
 
 namespace slmi::kernels::cuda {
 namespace {
 
 using namespace detail;
-
-constexpr int kWarps = 4, kThreads = kWarps * kWarp;
-constexpr int kTile = 64;         // query rows, or keys, of a block: 16 a warp
-constexpr int kQueryStep = 32;    // query rows that a block of keys looks at at once
-constexpr int kPartBlocks = 256;  // about as many blocks for the prefixes' gradients
-constexpr int kMostChunks = 32;
-constexpr float kLog2e = 1.4426950408889634f;
-
-/// Rows of kWidth numbers in shared memory; the 16 bytes of a row are mixed with its number, so that eight rows of one
-/// column are in different banks.
-template <class T, int kWidth>
-struct Tile {
-  static constexpr int kChunks = kWidth / 8;
-  static constexpr int kRowBytes = kWidth * 2;
-  uint32_t base;
-
-  __device__ uint32_t at(int row, int chunk) const {
-    return base + static_cast<uint32_t>(row * kRowBytes + ((chunk ^ (row % 8)) * 16));
-  }
-  /// Starts copying `rows` rows; from(row) gives where a row lies, or null: zeros. `anywhere` is any address that
-  /// exists.
-  template <class From>
-  __device__ void fetch(int rows, const T* anywhere, const From& from) const {
-    for (int i = static_cast<int>(threadIdx.x); i < rows * kChunks; i += kThreads) {
-      const int row = i / kChunks, chunk = i % kChunks;
-      const T* source = from(row);
-      copy_async(at(row, chunk), source != nullptr ? source + chunk * 8 : anywhere, source != nullptr);
-    }
-  }
-  /// The left side of a product: rows [row0, row0 + 16), columns [16 * k, 16 * k + 16).
-  __device__ void left(uint32_t (&r)[4], int row0, int k, int lane) const {
-    const int matrix = lane / 8;
-    load_matrices(r, at(row0 + 8 * (matrix % 2) + lane % 8, 2 * k + matrix / 2));
-  }
-  /// The right side, this tile's rows being the product's columns: two tiles of 8 columns, depth [16 * k, 16 * k + 16).
-  __device__ void right(uint32_t (&r)[4], int row0, int k, int lane) const {
-    const int matrix = lane / 8;
-    load_matrices(r, at(row0 + 8 * (matrix / 2) + lane % 8, 2 * k + matrix % 2));
-  }
-  /// The right side, this tile's columns being the product's columns: columns [8 * n, 8 * n + 16), depth rows [row0,
-  /// row0 + 16).
-  __device__ void right_transposed(uint32_t (&r)[4], int row0, int n, int lane) const {
-    const int matrix = lane / 8;
-    load_matrices_transposed(r, at(row0 + 8 * (matrix % 2) + lane % 8, n + matrix / 2));
-  }
-};
-
-/// Rows of a tile are (token, head of the group) pairs; a division for each would cost more than the scores.
-struct Group {
-  int size;
-  uint32_t inverse;  // ceil(2^32 / size), exact for rows below 2^32 / size; 0 for one head
-
-  __host__ __device__ explicit Group(int heads)
-      : size(heads), inverse(heads == 1 ? 0 : static_cast<uint32_t>(((uint64_t{1} << 32) + heads - 1) / heads)) {}
-  __device__ int token(int row) const {
-    return inverse == 0 ? row : static_cast<int>(__umulhi(static_cast<uint32_t>(row), inverse));
-  }
-  __device__ int head(int row) const { return row - token(row) * size; }
-};
-
-/// What a segment is: its tokens and its prefix.
-struct Segment {
-  int begin, length, prefix_begin, prefix_length;
-};
-__device__ Segment segment_of(const AttentionSegments& segments, int s) {
-  Segment out;
-  out.begin = segments.offsets[s];
-  out.length = segments.offsets[s + 1] - out.begin;
-  out.prefix_begin = segments.prefix != nullptr ? segments.prefix[2 * s] : 0;
-  out.prefix_length = segments.prefix != nullptr ? segments.prefix[2 * s + 1] : 0;
-  return out;
-}
-
-/// sums [16, 8 * kColumnTiles] += left rows [row0, row0 + 16) times the right tile's rows [column0, ...).
-template <class T, int kE, int kColumnTiles>
-__device__ void scores(float (&sums)[kColumnTiles][4], const Tile<T, kE>& left, int row0, const Tile<T, kE>& right,
-                       int column0, int lane) {
-#pragma unroll
-  for (int k = 0; k < kE / 16; ++k) {
-    uint32_t a[4];
-    left.left(a, row0, k, lane);
-#pragma unroll
-    for (int n = 0; n < kColumnTiles; n += 2) {
-      uint32_t b[4];
-      right.right(b, column0 + n * 8, k, lane);
-      multiply_add(T{}, sums[n], a, b[0], b[1]);
-      multiply_add(T{}, sums[n + 1], a, b[2], b[3]);
-    }
-  }
-}
-
-/// sums [16, kE] += weights [16, 8 * kDepthTiles], rounded, times the right tile's rows [row0, ...).
-template <class T, int kE, int kDepthTiles>
-__device__ void weighted(float (&sums)[kE / 8][4], const float (&weights)[kDepthTiles][4], const Tile<T, kE>& right,
-                         int row0, int lane) {
-#pragma unroll
-  for (int k = 0; k < kDepthTiles; k += 2) {
-    const uint32_t a[4] = {pack_two<T>(weights[k][0], weights[k][1]), pack_two<T>(weights[k][2], weights[k][3]),
-                           pack_two<T>(weights[k + 1][0], weights[k + 1][1]),
-                           pack_two<T>(weights[k + 1][2], weights[k + 1][3])};
-#pragma unroll
-    for (int n = 0; n < kE / 8; n += 2) {
-      uint32_t b[4];
-      right.right_transposed(b, row0 + k * 8, n, lane);
-      multiply_add(T{}, sums[n], a, b[0], b[1]);
-      multiply_add(T{}, sums[n + 1], a, b[2], b[3]);
-    }
-  }
-}
-
-/// Blocks of up to 64 keys that a segment's queries see: first its prefix, then its own tokens.
-struct KeyBlocks {
-  Segment segment;
-  int own;  // own tokens that the tile's last query sees
-
-  __device__ int prefix_blocks() const { return (segment.prefix_length + kTile - 1) / kTile; }
-  __device__ int count() const { return prefix_blocks() + (own + kTile - 1) / kTile; }
-  struct Block {
-    int row;       // of its first key
-    int keys;      // that it has
-    int position;  // of the first key among the own tokens; before all of them for a prefix
-  };
-  __device__ Block block(int i) const {
-    if (i < prefix_blocks())
-      return {segment.prefix_begin + i * kTile, min(kTile, segment.prefix_length - i * kTile), -(1 << 24)};
-    const int first = (i - prefix_blocks()) * kTile;
-    return {segment.begin + first, min(kTile, own - first), first};
-  }
-};
 
 template <class T>
 struct Forward {
@@ -155,48 +21,48 @@ struct Forward {
 };
 
 template <class T, int kE>
-__global__ void __launch_bounds__(kThreads) forward(Forward<T> a) {
+__global__ void __launch_bounds__(kAttentionThreads) forward(Forward<T> a) {
   extern __shared__ __align__(128) unsigned char memory[];
   const Segment segment = segment_of(a.segments, static_cast<int>(blockIdx.y));
-  const int row0 = static_cast<int>(blockIdx.x) * kTile, rows = segment.length * a.group.size;
+  const int row0 = static_cast<int>(blockIdx.x) * kAttentionTile, rows = segment.length * a.group.size;
   if (row0 >= rows) return;
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
   const int kv_head = static_cast<int>(blockIdx.z);
   const uint32_t base = shared_address(memory);
-  constexpr int kBytes = kTile * kE * 2;
+  constexpr int kBytes = kAttentionTile * kE * 2;
   const Tile<T, kE> q{base}, k{base + kBytes}, v{base + 2 * kBytes};
   const auto head_of = [&](int row) { return kv_head * a.group.size + a.group.head(row); };
-  q.fetch(kTile, a.in.q, [&](int r) -> const T* {
+  q.fetch(kAttentionTile, a.in.q, [&](int r) -> const T* {
     const int row = row0 + r;
     if (row >= rows) return nullptr;
     return a.in.q + (segment.begin + a.group.token(row)) * a.in.q_stride + head_of(row) * kE;
   });
-  const KeyBlocks blocks{segment, a.group.token(min(row0 + kTile, rows) - 1) + 1};
+  const KeyBlocks blocks{segment, a.group.token(min(row0 + kAttentionTile, rows) - 1) + 1};
   float sums[kE / 8][4] = {};
   float top[2] = {-INFINITY, -INFINITY}, total[2] = {0.0f, 0.0f};
-  const float scale = a.scale * kLog2e;
+  const float scale = a.scale * kLog2E;
   const int first = row0 + warp * 16 + lane / 4;  // this lane's rows: first and eight below
   for (int i = 0; i < blocks.count(); ++i) {
     const auto block = blocks.block(i);
     __syncthreads();  // all have read the tiles before
-    k.fetch(kTile, a.in.q, [&](int r) -> const T* {
+    k.fetch(kAttentionTile, a.in.q, [&](int r) -> const T* {
       return r < block.keys ? a.in.k + (block.row + r) * a.in.kv_stride + kv_head * kE : nullptr;
     });
-    v.fetch(kTile, a.in.q, [&](int r) -> const T* {
+    v.fetch(kAttentionTile, a.in.q, [&](int r) -> const T* {
       return r < block.keys ? a.in.v + (block.row + r) * a.in.kv_stride + kv_head * kE : nullptr;
     });
     commit_copies();
     wait_copies<0>();
     __syncthreads();
-    float s[kTile / 8][4] = {};
-    scores<T, kE, kTile / 8>(s, q, warp * 16, k, 0, lane);
+    float s[kAttentionTile / 8][4] = {};
+    scores<T, kE, kAttentionTile / 8>(s, q, warp * 16, k, 0, lane);
     float weights_sum[2] = {0.0f, 0.0f};
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int seen = a.group.token(first + 8 * half) - block.position;  // keys up to here
       float most = top[half];
 #pragma unroll
-      for (int n = 0; n < kTile / 8; ++n) {
+      for (int n = 0; n < kAttentionTile / 8; ++n) {
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
           const int key = n * 8 + lane % 4 * 2 + j;
@@ -211,7 +77,7 @@ __global__ void __launch_bounds__(kThreads) forward(Forward<T> a) {
       const float shrink = exp2f(top[half] - shift);
       top[half] = most;
 #pragma unroll
-      for (int n = 0; n < kTile / 8; ++n) {
+      for (int n = 0; n < kAttentionTile / 8; ++n) {
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
           float& x = s[n][2 * half + j];
@@ -226,7 +92,7 @@ __global__ void __launch_bounds__(kThreads) forward(Forward<T> a) {
         sums[n][2 * half + 1] *= shrink;
       }
     }
-    weighted<T, kE, kTile / 8>(sums, s, v, 0, lane);
+    weighted<T, kE, kAttentionTile / 8>(sums, s, v, 0, lane);
   }
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -242,293 +108,8 @@ __global__ void __launch_bounds__(kThreads) forward(Forward<T> a) {
     for (int n = 0; n < kE / 8; ++n)
       *reinterpret_cast<uint32_t*>(out + n * 8 + lane % 4 * 2) =
           pack_two<T>(sums[n][2 * half] * inverse, sums[n][2 * half + 1] * inverse);
-    if (lane % 4 == 0) a.lse[token * a.num_heads + head_of(row)] = top[half] / kLog2e + logf(all);
+    if (lane % 4 == 0) a.lse[token * a.num_heads + head_of(row)] = top[half] / kLog2E + logf(all);
   }
-}
-
-template <class T>
-struct Backward {
-  AttentionInput<T> in;
-  AttentionGradient<T> gradient;
-  int num_heads, num_kv_heads;
-  Group group;
-  float scale;
-  AttentionSegments segments;
-  AttentionPrefixes prefixes;
-  float* delta;  // [rows, H]: sum of d_out * out
-  float* parts;  // [chunks][2][prefix tokens][HK * E]
-  int chunks;
-};
-
-/// dq, and delta for the other kernels. A block as in the forward pass.
-template <class T, int kE>
-__global__ void __launch_bounds__(kThreads) query_gradient(Backward<T> a) {
-  extern __shared__ __align__(128) unsigned char memory[];
-  const Segment segment = segment_of(a.segments, static_cast<int>(blockIdx.y));
-  const int row0 = static_cast<int>(blockIdx.x) * kTile, rows = segment.length * a.group.size;
-  if (row0 >= rows) return;
-  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int kv_head = static_cast<int>(blockIdx.z);
-  const uint32_t base = shared_address(memory);
-  constexpr int kBytes = kTile * kE * 2;
-  const Tile<T, kE> q{base}, d_out{base + kBytes}, k{base + 2 * kBytes}, v{base + 3 * kBytes};
-  const auto head_of = [&](int row) { return kv_head * a.group.size + a.group.head(row); };
-  const auto token_of = [&](int row) { return segment.begin + static_cast<int64_t>(a.group.token(row)); };
-  q.fetch(kTile, a.in.q, [&](int r) -> const T* {
-    const int row = row0 + r;
-    return row < rows ? a.in.q + token_of(row) * a.in.q_stride + head_of(row) * kE : nullptr;
-  });
-  d_out.fetch(kTile, a.in.q, [&](int r) -> const T* {
-    const int row = row0 + r;
-    return row < rows ? a.gradient.d_out + token_of(row) * a.gradient.d_out_stride + head_of(row) * kE : nullptr;
-  });
-  commit_copies();
-  const int first = row0 + warp * 16 + lane / 4;
-  float delta[2] = {0.0f, 0.0f}, lse[2] = {0.0f, 0.0f};
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int row = first + 8 * half;
-    if (row < rows) {
-      const T* o = a.gradient.out + token_of(row) * a.gradient.out_stride + head_of(row) * kE;
-      const T* d = a.gradient.d_out + token_of(row) * a.gradient.d_out_stride + head_of(row) * kE;
-#pragma unroll
-      for (int c = 0; c < kE / 4; c += 8) {  // four lanes share a row: 16 bytes each in turn
-        const auto x = load<8>(o + c * 4 + lane % 4 * 8), y = load<8>(d + c * 4 + lane % 4 * 8);
-#pragma unroll
-        for (int i = 0; i < 8; ++i) delta[half] += to_f32(x.values[i]) * to_f32(y.values[i]);
-      }
-      lse[half] = a.gradient.lse[token_of(row) * a.num_heads + head_of(row)] * kLog2e;
-    }
-    delta[half] += __shfl_xor_sync(0xffffffff, delta[half], 1);
-    delta[half] += __shfl_xor_sync(0xffffffff, delta[half], 2);
-    if (row < rows && lane % 4 == 0) a.delta[token_of(row) * a.num_heads + head_of(row)] = delta[half];
-  }
-  const KeyBlocks blocks{segment, a.group.token(min(row0 + kTile, rows) - 1) + 1};
-  const float scale = a.scale * kLog2e;
-  float sums[kE / 8][4] = {};
-  for (int i = 0; i < blocks.count(); ++i) {
-    const auto block = blocks.block(i);
-    __syncthreads();
-    k.fetch(kTile, a.in.q, [&](int r) -> const T* {
-      return r < block.keys ? a.in.k + (block.row + r) * a.in.kv_stride + kv_head * kE : nullptr;
-    });
-    v.fetch(kTile, a.in.q, [&](int r) -> const T* {
-      return r < block.keys ? a.in.v + (block.row + r) * a.in.kv_stride + kv_head * kE : nullptr;
-    });
-    commit_copies();
-    wait_copies<0>();
-    __syncthreads();
-#pragma unroll
-    for (int part = 0; part < kTile; part += kQueryStep) {  // of the keys: half of the registers
-      float s[kQueryStep / 8][4] = {}, d[kQueryStep / 8][4] = {};
-      scores<T, kE, kQueryStep / 8>(s, q, warp * 16, k, part, lane);
-      scores<T, kE, kQueryStep / 8>(d, d_out, warp * 16, v, part, lane);
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int seen = a.group.token(first + 8 * half) - block.position;
-#pragma unroll
-        for (int n = 0; n < kQueryStep / 8; ++n) {
-#pragma unroll
-          for (int j = 0; j < 2; ++j) {
-            const int key = part + n * 8 + lane % 4 * 2 + j, at = 2 * half + j;
-            const float p = key < block.keys && key <= seen ? exp2f(s[n][at] * scale - lse[half]) : 0.0f;
-            s[n][at] = p * (d[n][at] - delta[half]) * a.scale;
-          }
-        }
-      }
-      weighted<T, kE, kQueryStep / 8>(sums, s, k, part, lane);
-    }
-  }
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int row = first + 8 * half;
-    if (row >= rows) continue;
-    T* out = a.gradient.dq + token_of(row) * a.gradient.dq_stride + head_of(row) * kE;
-#pragma unroll
-    for (int n = 0; n < kE / 8; ++n)
-      *reinterpret_cast<uint32_t*>(out + n * 8 + lane % 4 * 2) = pack_two<T>(sums[n][2 * half], sums[n][2 * half + 1]);
-  }
-}
-
-/// dk and dv of 64 keys, from the query rows that see them.
-template <class T, int kE>
-struct KeyGradient {
-  float dk[kE / 8][4] = {}, dv[kE / 8][4] = {};
-
-  /// Memory: keys and values; twice 32 rows each of q and d_out, and of those rows lse and delta.
-  static constexpr int kKeyBytes = kTile * kE * 2, kQueryBytes = kQueryStep * kE * 2;
-  static constexpr int kStageBytes = 2 * kQueryBytes + 2 * kQueryStep * 4;
-  static constexpr int kBytes = 2 * kKeyBytes + 2 * kStageBytes;
-
-  /// token(row) gives a query row's token; rows [begin, end); last_key(row) the last of the tile's keys that it sees.
-  template <class Token, class LastKey>
-  __device__ void add(const Backward<T>& a, unsigned char* memory, int kv_head, const T* keys, const T* values,
-                      int num_keys, int begin, int end, const Token& token, const LastKey& last_key) {
-    const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
-    const uint32_t base = shared_address(memory);
-    const Tile<T, kE> k{base}, v{base + kKeyBytes};
-    const auto head_of = [&](int row) { return kv_head * a.group.size + a.group.head(row); };
-    const auto fetch = [&](int row0, int stage) {
-      const uint32_t at = base + 2 * kKeyBytes + static_cast<uint32_t>(stage * kStageBytes);
-      const Tile<T, kE> q{at}, d_out{at + kQueryBytes};
-      q.fetch(kQueryStep, a.in.q, [&](int r) -> const T* {
-        const int row = row0 + r;
-        return row < end ? a.in.q + token(row) * a.in.q_stride + head_of(row) * kE : nullptr;
-      });
-      d_out.fetch(kQueryStep, a.in.q, [&](int r) -> const T* {
-        const int row = row0 + r;
-        return row < end ? a.gradient.d_out + token(row) * a.gradient.d_out_stride + head_of(row) * kE : nullptr;
-      });
-      if (threadIdx.x < kQueryStep) {
-        const int row = min(row0 + static_cast<int>(threadIdx.x), end - 1);
-        const int64_t from = token(row) * a.num_heads + head_of(row);
-        const uint32_t to = at + 2 * kQueryBytes + threadIdx.x * 4;
-        copy_four_async(to, a.gradient.lse + from);
-        copy_four_async(to + kQueryStep * 4, a.delta + from);
-      }
-      commit_copies();
-    };
-    if (begin >= end) return;
-    k.fetch(kTile, a.in.q, [&](int r) -> const T* { return r < num_keys ? keys + r * a.in.kv_stride : nullptr; });
-    v.fetch(kTile, a.in.q, [&](int r) -> const T* { return r < num_keys ? values + r * a.in.kv_stride : nullptr; });
-    fetch(begin, 0);
-    const float scale = a.scale * kLog2e;
-    int stage = 0;
-    for (int row0 = begin; row0 < end; row0 += kQueryStep, stage ^= 1) {
-      if (row0 + kQueryStep < end) {
-        fetch(row0 + kQueryStep, stage ^ 1);
-        wait_copies<1>();
-      } else {
-        wait_copies<0>();
-      }
-      __syncthreads();
-      const int offset = 2 * kKeyBytes + stage * kStageBytes;
-      const Tile<T, kE> q{base + static_cast<uint32_t>(offset)},
-          d_out{base + static_cast<uint32_t>(offset) + kQueryBytes};
-      const auto* lse = reinterpret_cast<const float*>(memory + offset + 2 * kQueryBytes);
-      const float* delta = lse + kQueryStep;
-      float s[kQueryStep / 8][4] = {}, d[kQueryStep / 8][4] = {};
-      scores<T, kE, kQueryStep / 8>(s, k, warp * 16, q, 0, lane);
-      scores<T, kE, kQueryStep / 8>(d, v, warp * 16, d_out, 0, lane);
-#pragma unroll
-      for (int n = 0; n < kQueryStep / 8; ++n) {
-#pragma unroll
-        for (int j = 0; j < 2; ++j) {
-          const int r = n * 8 + lane % 4 * 2 + j;
-          const int last = row0 + r < end ? min(last_key(row0 + r), num_keys - 1) : -1;
-          const float shift = lse[r] * kLog2e, less = delta[r];
-#pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            const int key = warp * 16 + lane / 4 + 8 * half, i = 2 * half + j;
-            s[n][i] = key <= last ? exp2f(s[n][i] * scale - shift) : 0.0f;
-            d[n][i] = s[n][i] * (d[n][i] - less) * a.scale;
-          }
-        }
-      }
-      weighted<T, kE, kQueryStep / 8>(dv, s, d_out, 0, lane);
-      weighted<T, kE, kQueryStep / 8>(dk, d, q, 0, lane);
-      __syncthreads();  // all have read what is overwritten next
-    }
-  }
-
-  /// write(key, column, two of dk, two of dv) for this lane's values of keys below num_keys.
-  template <class Write>
-  __device__ void each(int num_keys, const Write& write) const {
-    const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int key = warp * 16 + lane / 4 + 8 * half;
-      if (key >= num_keys) continue;
-#pragma unroll
-      for (int n = 0; n < kE / 8; ++n)
-        write(key, n * 8 + lane % 4 * 2, dk[n][2 * half], dk[n][2 * half + 1], dv[n][2 * half], dv[n][2 * half + 1]);
-    }
-  }
-};
-
-/// dk and dv from a segment's own queries.
-template <class T, int kE>
-__global__ void __launch_bounds__(kThreads) key_gradient(Backward<T> a) {
-  extern __shared__ __align__(128) unsigned char memory[];
-  const Segment segment = segment_of(a.segments, static_cast<int>(blockIdx.y));
-  const int key0 = static_cast<int>(blockIdx.x) * kTile, num_keys = min(kTile, segment.length - key0);
-  if (num_keys <= 0) return;
-  const int kv_head = static_cast<int>(blockIdx.z);
-  const int64_t at = (segment.begin + key0) * a.in.kv_stride + kv_head * kE;
-  KeyGradient<T, kE> sums;
-  sums.add(
-      a, memory, kv_head, a.in.k + at, a.in.v + at, num_keys, key0 * a.group.size, segment.length * a.group.size,
-      [&](int row) { return segment.begin + static_cast<int64_t>(a.group.token(row)); },
-      [&](int row) { return a.group.token(row) - key0; });
-  const int64_t to = (segment.begin + key0) * a.gradient.d_kv_stride + kv_head * kE;
-  sums.each(num_keys, [&](int key, int c, float k0, float k1, float v0, float v1) {
-    *reinterpret_cast<uint32_t*>(a.gradient.dk + to + key * a.gradient.d_kv_stride + c) = pack_two<T>(k0, k1);
-    *reinterpret_cast<uint32_t*>(a.gradient.dv + to + key * a.gradient.d_kv_stride + c) = pack_two<T>(v0, v1);
-  });
-}
-
-/// Parts of dk and dv of prefixes from the rows behind them: a block has 64 keys and a chunk of those rows.
-template <class T, int kE>
-__global__ void __launch_bounds__(kThreads) prefix_gradient(Backward<T> a) {
-  extern __shared__ __align__(128) unsigned char memory[];
-  const int prefix = static_cast<int>(blockIdx.y) / a.chunks, chunk = static_cast<int>(blockIdx.y) % a.chunks;
-  const int first = a.prefixes.offsets[prefix], length = a.prefixes.offsets[prefix + 1] - first;
-  const int key0 = static_cast<int>(blockIdx.x) * kTile, num_keys = min(kTile, length - key0);
-  if (num_keys <= 0) return;
-  const int kv_head = static_cast<int>(blockIdx.z);
-  const int64_t* sharing = a.prefixes.sharing_rows + a.prefixes.sharing_offsets[prefix];
-  const int tokens = a.prefixes.sharing_offsets[prefix + 1] - a.prefixes.sharing_offsets[prefix];
-  const int each = (tokens + a.chunks - 1) / a.chunks;
-  const int64_t at = a.prefixes.rows[first + key0] * a.in.kv_stride + kv_head * kE;
-  KeyGradient<T, kE> sums;
-  sums.add(
-      a, memory, kv_head, a.in.k + at, a.in.v + at, num_keys, min(chunk * each, tokens) * a.group.size,
-      min((chunk + 1) * each, tokens) * a.group.size, [&](int row) { return sharing[a.group.token(row)]; },
-      [](int) { return kTile; });
-  const int64_t width = static_cast<int64_t>(a.num_kv_heads) * kE, plane = a.prefixes.total * width;
-  float* to = a.parts + 2 * chunk * plane + (first + key0) * width + kv_head * kE;
-  sums.each(num_keys, [&](int key, int c, float k0, float k1, float v0, float v1) {
-    float* row = to + key * width + c;
-    row[0] = k0;
-    row[1] = k1;
-    row[plane] = v0;
-    row[plane + 1] = v1;
-  });
-}
-
-/// Adds the parts up, and to what key_gradient left.
-template <class T>
-__global__ void add_prefix_parts(Backward<T> a, int64_t width) {
-  const int64_t token = blockIdx.x, plane = a.prefixes.total * width;
-  if (token >= a.prefixes.offsets[a.prefixes.count]) return;
-  T* targets[2] = {a.gradient.dk, a.gradient.dv};
-  const int64_t row = a.prefixes.rows[token] * a.gradient.d_kv_stride;
-  for (int64_t c = threadIdx.x; c < 2 * width; c += blockDim.x) {
-    const int which = c >= width ? 1 : 0;
-    const float* part = a.parts + which * plane + token * width + c % width;
-    float sum = 0.0f;
-    for (int chunk = 0; chunk < a.chunks; ++chunk) sum += part[2 * chunk * plane];
-    T& target = targets[which][row + c % width];
-    target = from_f32<T>(to_f32(target) + sum);
-  }
-}
-
-/// run.operator()<E>().
-template <class Run>
-void at_width(int head_dim, const Run& run) {
-  if (head_dim == 64) return run.template operator()<64>();
-  if (head_dim == 128) return run.template operator()<128>();
-  refuse("attention", "a head width that is not 64 or 128");
-}
-
-dim3 grid_of(int64_t tiles, int64_t segments, int64_t heads) {
-  return {static_cast<unsigned>(tiles), static_cast<unsigned>(segments), static_cast<unsigned>(heads)};
-}
-
-int chunks_of(const AttentionShape& shape, const AttentionPrefixes& prefixes) {
-  if (prefixes.count == 0) return 0;
-  const int64_t blocks = ceil_div(prefixes.total, kTile) * shape.num_kv_heads;
-  return static_cast<int>(std::clamp<int64_t>(kPartBlocks / blocks, 1, kMostChunks));
 }
 
 }  // namespace
@@ -548,65 +129,19 @@ void attention_forward(const AttentionInput<T>& in, const AttentionShape& shape,
   const Group group(shape.num_heads / shape.num_kv_heads);
   const Forward<T> a = {in, shape.num_heads, group, shape.scale, segments, out, out_stride, lse};
   at_width(shape.head_dim, [&]<int kE>() {
-    constexpr int kBytes = 3 * kTile * kE * 2;
-    allow_memory("shared memory of attention", forward<T, kE>, kBytes);
-    forward<T, kE><<<grid_of(ceil_div(static_cast<int64_t>(segments.longest) * group.size, kTile), segments.count,
-                             shape.num_kv_heads),
-                     kThreads, kBytes, stream>>>(a);
+    constexpr int kBytes = 3 * kAttentionTile * kE * 2;
+    allow_memory(kAttentionMemory, forward<T, kE>, kBytes);
+    forward<T, kE><<<grid_of(ceil_div(static_cast<int64_t>(segments.longest) * group.size, kAttentionTile),
+                             segments.count, shape.num_kv_heads),
+                     kAttentionThreads, kBytes, stream>>>(a);
   });
   check_launch("attention_forward");
 }
 
-int64_t attention_backward_scratch(int64_t rows, const AttentionShape& shape, const AttentionPrefixes& prefixes) {
-  const int64_t width = static_cast<int64_t>(shape.num_kv_heads) * shape.head_dim;
-  return rows * shape.num_heads + 2 * chunks_of(shape, prefixes) * prefixes.total * width;
-}
-
-template <class T>
-void attention_backward(const AttentionInput<T>& in, const AttentionGradient<T>& gradient, int64_t rows,
-                        const AttentionShape& shape, const AttentionSegments& segments,
-                        const AttentionPrefixes& prefixes, float* scratch, Stream stream) {
-  if (segments.count == 0 || segments.longest == 0) return;
-  const Group group(shape.num_heads / shape.num_kv_heads);
-  const Backward<T> a = {in,
-                         gradient,
-                         shape.num_heads,
-                         shape.num_kv_heads,
-                         group,
-                         shape.scale,
-                         segments,
-                         prefixes,
-                         scratch,
-                         scratch + rows * shape.num_heads,
-                         chunks_of(shape, prefixes)};
-  at_width(shape.head_dim, [&]<int kE>() {
-    constexpr int kQueryBytes = 4 * kTile * kE * 2, kKeyBytes = KeyGradient<T, kE>::kBytes;
-    allow_memory("shared memory of attention", query_gradient<T, kE>, kQueryBytes);
-    allow_memory("shared memory of attention", key_gradient<T, kE>, kKeyBytes);
-    allow_memory("shared memory of attention", prefix_gradient<T, kE>, kKeyBytes);
-    query_gradient<T, kE><<<grid_of(ceil_div(static_cast<int64_t>(segments.longest) * group.size, kTile),
-                                    segments.count, shape.num_kv_heads),
-                            kThreads, kQueryBytes, stream>>>(a);
-    key_gradient<T, kE><<<grid_of(ceil_div(segments.longest, kTile), segments.count, shape.num_kv_heads), kThreads,
-                          kKeyBytes, stream>>>(a);
-    if (prefixes.count == 0) return;
-    prefix_gradient<T, kE><<<grid_of(ceil_div(prefixes.longest, kTile), static_cast<int64_t>(prefixes.count) * a.chunks,
-                                     shape.num_kv_heads),
-                             kThreads, kKeyBytes, stream>>>(a);
-    constexpr unsigned kAddThreads = 256;
-    add_prefix_parts<<<static_cast<unsigned>(prefixes.total), kAddThreads, 0, stream>>>(
-        a, static_cast<int64_t>(shape.num_kv_heads) * kE);
-  });
-  check_launch("attention_backward");
-}
-
-#define SLMI_FOR(T)                                                                                                   \
-  template bool attention_fits(int, const AttentionShape&, const T*, int64_t, const T*, const T*, int64_t);           \
-  template void attention_forward(const AttentionInput<T>&, const AttentionShape&, const AttentionSegments&, T*,      \
-                                  int64_t, float*, Stream);                                                           \
-  template void attention_backward(const AttentionInput<T>&, const AttentionGradient<T>&, int64_t,                    \
-                                   const AttentionShape&, const AttentionSegments&, const AttentionPrefixes&, float*, \
-                                   Stream);
+#define SLMI_FOR(T)                                                                                              \
+  template bool attention_fits(int, const AttentionShape&, const T*, int64_t, const T*, const T*, int64_t);      \
+  template void attention_forward(const AttentionInput<T>&, const AttentionShape&, const AttentionSegments&, T*, \
+                                  int64_t, float*, Stream);
 SLMI_FOR(Bf16)
 SLMI_FOR(F16)
 #undef SLMI_FOR
