@@ -7,22 +7,10 @@
 #include "slmi/base/error.h"
 
 namespace slmi::model {
+namespace {
 
-DeviceBatch to_device(const data::PackedBatch& batch, at::Device device) {
-  const auto upload = [&](const auto& values, at::ScalarType type) {
-    return at::from_blob(const_cast<void*>(static_cast<const void*>(values.data())),
-                         {static_cast<int64_t>(values.size())}, type)
-        .to(device, type, /*non_blocking=*/false, /*copy=*/true);
-  };
-  DeviceBatch out;
-  out.num_tokens = batch.num_tokens();
-  out.num_targets = batch.num_targets();
-  out.tokens = upload(batch.tokens, at::kInt);
-  out.positions = upload(batch.positions, at::kInt);
-  out.dropout_keys = upload(batch.dropout_key, at::kLong);
-  out.target_rows = upload(batch.target_rows, at::kInt).to(at::kLong);
-  out.target_ids = upload(batch.target_ids, at::kInt);
-  for (const int32_t p : batch.positions) out.num_positions = std::max<int64_t>(out.num_positions, p + 1);
+/// Each over its own tokens, and what it shares.
+std::vector<ops::AttentionSegment> segments_of(const data::PackedBatch& batch) {
   std::vector<ops::AttentionSegment> segments;
   for (int64_t s = 0; s < batch.num_segments(); ++s) {
     const auto offset = [&](int64_t i) { return static_cast<int64_t>(batch.segment_offsets[static_cast<size_t>(i)]); };
@@ -35,11 +23,8 @@ DeviceBatch to_device(const data::PackedBatch& batch, at::Device device) {
     }
     segments.push_back(g);
   }
-  out.plan = ops::AttentionPlan(std::move(segments), device);
-  return out;
+  return segments;
 }
-
-namespace {
 
 /// The arrays of a FixedBatch in its memory, one after the other. Called with the device's memory and with the host's,
 /// it gives each the same layout.
@@ -78,37 +63,26 @@ void fill(const at::Tensor& to, const Values& values) {
   if (!values.empty()) std::fill(out + values.size(), out + to.numel(), static_cast<T>(values.back()));
 }
 
-/// Rows behind each prefix and rows of each prefix, prefix by prefix.
-struct PrefixRows {
-  std::vector<int64_t> sharing, prefix;
-  std::vector<int32_t> sharing_offsets = {0}, prefix_offsets = {0};
-  std::vector<int32_t> of_segment;  // [S][2]: first row and length of its prefix
-
-  explicit PrefixRows(const data::PackedBatch& batch) {
-    const auto count = static_cast<size_t>(batch.num_segments());
-    std::vector<std::vector<size_t>> behind(count);
-    for (size_t s = 0; s < count; ++s) {
-      const auto p = static_cast<size_t>(batch.prefix_of_segment[s]);
-      const bool shares = batch.prefix_of_segment[s] >= 0;
-      of_segment.push_back(shares ? batch.segment_offsets[p] : 0);
-      of_segment.push_back(shares ? batch.segment_offsets[p + 1] - batch.segment_offsets[p] : 0);
-      if (shares) behind[p].push_back(s);
-    }
-    const auto append = [&](std::vector<int64_t>& rows, size_t segment) {
-      for (int64_t row = batch.segment_offsets[segment]; row < batch.segment_offsets[segment + 1]; ++row)
-        rows.push_back(row);
-    };
-    for (size_t p = 0; p < count; ++p) {
-      if (behind[p].empty()) continue;
-      for (const size_t s : behind[p]) append(sharing, s);
-      append(prefix, p);
-      sharing_offsets.push_back(static_cast<int32_t>(sharing.size()));
-      prefix_offsets.push_back(static_cast<int32_t>(prefix.size()));
-    }
-  }
-};
-
 }  // namespace
+
+DeviceBatch to_device(const data::PackedBatch& batch, at::Device device) {
+  const auto upload = [&](const auto& values, at::ScalarType type) {
+    return at::from_blob(const_cast<void*>(static_cast<const void*>(values.data())),
+                         {static_cast<int64_t>(values.size())}, type)
+        .to(device, type, /*non_blocking=*/false, /*copy=*/true);
+  };
+  DeviceBatch out;
+  out.num_tokens = batch.num_tokens();
+  out.num_targets = batch.num_targets();
+  out.tokens = upload(batch.tokens, at::kInt);
+  out.positions = upload(batch.positions, at::kInt);
+  out.dropout_keys = upload(batch.dropout_key, at::kLong);
+  out.target_rows = upload(batch.target_rows, at::kInt).to(at::kLong);
+  out.target_ids = upload(batch.target_ids, at::kInt);
+  for (const int32_t p : batch.positions) out.num_positions = std::max<int64_t>(out.num_positions, p + 1);
+  out.plan = ops::AttentionPlan(segments_of(batch), device);
+  return out;
+}
 
 FixedBatch::FixedBatch(const data::BatchSize& size, at::Device device)
     : size_(size),
@@ -137,7 +111,7 @@ FixedBatch::FixedBatch(const data::BatchSize& size, at::Device device)
 }
 
 void FixedBatch::upload(const data::PackedBatch& batch) {
-  const PrefixRows rows(batch);
+  const ops::PrefixRows rows(segments_of(batch));
   require(batch.num_tokens() == size_.tokens() && batch.num_targets() == size_.targets &&
               batch.num_segments() <= size_.segments && static_cast<int64_t>(rows.sharing.size()) == size_.sharing &&
               static_cast<int64_t>(rows.prefix.size()) == size_.prefix &&

@@ -119,11 +119,28 @@ void flash_backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tens
   rope_apply(dk, shape.num_kv_heads, rotation->table, rotation->positions, RopeDirection::Inverse);
 }
 
+PrefixRows::PrefixRows(const std::vector<AttentionSegment>& segments) {
+  std::map<int64_t, std::vector<const AttentionSegment*>> behind;  // by the prefix's first row
+  for (const auto& s : segments) {
+    of_segment.push_back(static_cast<int32_t>(s.prefix_begin));
+    of_segment.push_back(static_cast<int32_t>(s.prefix_len));
+    if (s.prefix_len > 0) behind[s.prefix_begin].push_back(&s);
+  }
+  const auto append = [](std::vector<int64_t>& rows, int64_t begin, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) rows.push_back(begin + i);
+  };
+  for (const auto& [begin, members] : behind) {
+    for (const auto* s : members) append(sharing, s->q_begin, s->q_len);
+    append(prefix, begin, members.front()->prefix_len);
+    sharing_offsets.push_back(static_cast<int32_t>(sharing.size()));
+    prefix_offsets.push_back(static_cast<int32_t>(prefix.size()));
+  }
+}
+
 const AttentionPlan::Flash& AttentionPlan::flash() const {
   if (flash_) return *flash_;
   auto out = std::make_shared<Flash>();
   std::vector<int32_t> offsets = {0};
-  std::map<int64_t, std::vector<const AttentionSegment*>> by_prefix;  // begin of the prefix -> who shares it
   for (const auto& s : segments_) {
     if (s.q_begin != offsets.back() || s.own_begin != s.q_begin || s.own_len != s.q_len) {
       flash_ = std::make_shared<Flash>();
@@ -131,36 +148,24 @@ const AttentionPlan::Flash& AttentionPlan::flash() const {
     }
     offsets.push_back(static_cast<int32_t>(s.q_begin + s.q_len));
     out->longest = std::max(out->longest, s.q_len);
-    if (s.prefix_len > 0) by_prefix[s.prefix_begin].push_back(&s);
   }
   const auto upload = [&](const auto& values, at::ScalarType type) {
     return at::tensor(values, at::TensorOptions().dtype(type)).to(device_);
   };
+  const auto longest = [](const std::vector<int32_t>& begins) {
+    int64_t most = 0;
+    for (size_t i = 1; i < begins.size(); ++i) most = std::max<int64_t>(most, begins[i] - begins[i - 1]);
+    return most;
+  };
   out->offsets = upload(offsets, at::kInt);
-  if (!by_prefix.empty()) {
-    std::vector<int64_t> sharing, prefix;
-    std::vector<int32_t> sharing_offsets = {0}, prefix_offsets = {0}, segment_prefix;
-    for (const auto& s : segments_) {
-      segment_prefix.push_back(static_cast<int32_t>(s.prefix_begin));
-      segment_prefix.push_back(static_cast<int32_t>(s.prefix_len));
-    }
-    const auto append = [](std::vector<int64_t>& rows, int64_t begin, int64_t count) {
-      for (int64_t i = 0; i < count; ++i) rows.push_back(begin + i);
-    };
-    for (const auto& [begin, members] : by_prefix) {
-      for (const auto* s : members) append(sharing, s->q_begin, s->q_len);
-      append(prefix, begin, members.front()->prefix_len);
-      out->most_sharing =
-          std::max<int64_t>(out->most_sharing, static_cast<int64_t>(sharing.size()) - sharing_offsets.back());
-      out->longest_prefix = std::max(out->longest_prefix, members.front()->prefix_len);
-      sharing_offsets.push_back(static_cast<int32_t>(sharing.size()));
-      prefix_offsets.push_back(static_cast<int32_t>(prefix.size()));
-    }
-    out->sharing_rows = upload(sharing, at::kLong);
-    out->prefix_rows = upload(prefix, at::kLong);
-    out->sharing_offsets = upload(sharing_offsets, at::kInt);
-    out->prefix_offsets = upload(prefix_offsets, at::kInt);
-    out->segment_prefix = upload(segment_prefix, at::kInt).view({-1, 2});
+  if (const PrefixRows rows(segments_); !rows.prefix.empty()) {
+    out->sharing_rows = upload(rows.sharing, at::kLong);
+    out->prefix_rows = upload(rows.prefix, at::kLong);
+    out->sharing_offsets = upload(rows.sharing_offsets, at::kInt);
+    out->prefix_offsets = upload(rows.prefix_offsets, at::kInt);
+    out->most_sharing = longest(rows.sharing_offsets);
+    out->longest_prefix = longest(rows.prefix_offsets);
+    out->segment_prefix = upload(rows.of_segment, at::kInt).view({-1, 2});
   }
   flash_ = out;
   return *flash_;

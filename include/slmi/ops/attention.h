@@ -19,6 +19,15 @@ struct AttentionShape {
   double scale() const;
 };
 
+/// Rows that see a prefix and rows of the prefixes, prefix by prefix in the order of their rows.
+struct PrefixRows {
+  explicit PrefixRows(const std::vector<AttentionSegment>& segments);
+
+  std::vector<int64_t> sharing, prefix;
+  std::vector<int32_t> sharing_offsets = {0}, prefix_offsets = {0};  // [prefixes + 1]
+  std::vector<int32_t> of_segment;                                   // [S][2]: first row and length, 0: none
+};
+
 /// Which segments a batch has, with the index tensors that the device needs; built once a batch, used by every layer.
 class AttentionPlan {
  public:
@@ -33,10 +42,10 @@ class AttentionPlan {
     at::Tensor offsets;   // i32 [S + 1], of queries and keys
     int64_t longest = 0;  // tokens of a segment
     // Undefined where nobody shares a prefix:
-    at::Tensor sharing_rows, prefix_rows;        // i64: rows that see a prefix, prefix by prefix; rows of the prefixes
+    at::Tensor sharing_rows, prefix_rows;        // i64, as PrefixRows has them
     at::Tensor sharing_offsets, prefix_offsets;  // i32 [prefixes + 1]
     int64_t most_sharing = 0, longest_prefix = 0;
-    at::Tensor segment_prefix;  // i32 [S, 2]: first row and length of each segment's prefix, 0: none
+    at::Tensor segment_prefix;  // i32 [S, 2]
   };
   /// For FlashAttention alone: its tensors may be filled anew later.
   explicit AttentionPlan(Flash flash);
