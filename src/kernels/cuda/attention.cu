@@ -23,21 +23,21 @@ struct Forward {
 template <class T, int kE>
 __global__ void __launch_bounds__(kAttentionThreads) forward(Forward<T> a) {
   extern __shared__ __align__(128) unsigned char memory[];
-  const Segment segment = segment_of(a.segments, static_cast<int>(blockIdx.y));
-  const int row0 = static_cast<int>(blockIdx.x) * kAttentionTile, rows = segment.length * a.group.size;
+  const QueryBlock own(a.segments, a.group);
+  const Segment segment = own.segment;
+  const int row0 = own.row0, rows = own.rows, kv_head = own.kv_head;
   if (row0 >= rows) return;
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int kv_head = static_cast<int>(blockIdx.z);
   const uint32_t base = shared_address(memory);
   constexpr int kBytes = kAttentionTile * kE * 2;
   const Tile<T, kE> q{base}, k{base + kBytes}, v{base + 2 * kBytes};
-  const auto head_of = [&](int row) { return kv_head * a.group.size + a.group.head(row); };
+  const auto head_of = [&](int row) { return own.head(a.group, row); };
   q.fetch(kAttentionTile, a.in.q, [&](int r) -> const T* {
     const int row = row0 + r;
     if (row >= rows) return nullptr;
     return a.in.q + (segment.begin + a.group.token(row)) * a.in.q_stride + head_of(row) * kE;
   });
-  const KeyBlocks blocks{segment, a.group.token(min(row0 + kAttentionTile, rows) - 1) + 1};
+  const KeyBlocks blocks = own.keys(a.group);
   float sums[kE / 8][4] = {};
   float top[2] = {-INFINITY, -INFINITY}, total[2] = {0.0f, 0.0f};
   const float scale = a.scale * kLog2E;
@@ -45,13 +45,7 @@ __global__ void __launch_bounds__(kAttentionThreads) forward(Forward<T> a) {
   for (int i = 0; i < blocks.count(); ++i) {
     const auto block = blocks.block(i);
     __syncthreads();  // all have read the tiles before
-    k.fetch(kAttentionTile, a.in.q, [&](int r) -> const T* {
-      return r < block.keys ? a.in.k + (block.row + r) * a.in.kv_stride + kv_head * kE : nullptr;
-    });
-    v.fetch(kAttentionTile, a.in.q, [&](int r) -> const T* {
-      return r < block.keys ? a.in.v + (block.row + r) * a.in.kv_stride + kv_head * kE : nullptr;
-    });
-    commit_copies();
+    fetch_keys(k, v, a.in, block, kv_head);
     wait_copies<0>();
     __syncthreads();
     float s[kAttentionTile / 8][4] = {};

@@ -31,15 +31,15 @@ struct Backward {
 template <class T, int kE>
 __global__ void __launch_bounds__(kAttentionThreads) query_gradient(Backward<T> a) {
   extern __shared__ __align__(128) unsigned char memory[];
-  const Segment segment = segment_of(a.segments, static_cast<int>(blockIdx.y));
-  const int row0 = static_cast<int>(blockIdx.x) * kAttentionTile, rows = segment.length * a.group.size;
+  const QueryBlock own(a.segments, a.group);
+  const Segment segment = own.segment;
+  const int row0 = own.row0, rows = own.rows, kv_head = own.kv_head;
   if (row0 >= rows) return;
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int kv_head = static_cast<int>(blockIdx.z);
   const uint32_t base = shared_address(memory);
   constexpr int kBytes = kAttentionTile * kE * 2;
   const Tile<T, kE> q{base}, d_out{base + kBytes}, k{base + 2 * kBytes}, v{base + 3 * kBytes};
-  const auto head_of = [&](int row) { return kv_head * a.group.size + a.group.head(row); };
+  const auto head_of = [&](int row) { return own.head(a.group, row); };
   const auto token_of = [&](int row) { return segment.begin + static_cast<int64_t>(a.group.token(row)); };
   q.fetch(kAttentionTile, a.in.q, [&](int r) -> const T* {
     const int row = row0 + r;
@@ -70,19 +70,13 @@ __global__ void __launch_bounds__(kAttentionThreads) query_gradient(Backward<T> 
     delta[half] += __shfl_xor_sync(0xffffffff, delta[half], 2);
     if (row < rows && lane % 4 == 0) a.delta[token_of(row) * a.num_heads + head_of(row)] = delta[half];
   }
-  const KeyBlocks blocks{segment, a.group.token(min(row0 + kAttentionTile, rows) - 1) + 1};
+  const KeyBlocks blocks = own.keys(a.group);
   const float scale = a.scale * kLog2E;
   float sums[kE / 8][4] = {};
   for (int i = 0; i < blocks.count(); ++i) {
     const auto block = blocks.block(i);
     __syncthreads();
-    k.fetch(kAttentionTile, a.in.q, [&](int r) -> const T* {
-      return r < block.keys ? a.in.k + (block.row + r) * a.in.kv_stride + kv_head * kE : nullptr;
-    });
-    v.fetch(kAttentionTile, a.in.q, [&](int r) -> const T* {
-      return r < block.keys ? a.in.v + (block.row + r) * a.in.kv_stride + kv_head * kE : nullptr;
-    });
-    commit_copies();
+    fetch_keys(k, v, a.in, block, kv_head);
     wait_copies<0>();
     __syncthreads();
 #pragma unroll

@@ -136,6 +136,35 @@ struct KeyBlocks {
   }
 };
 
+/// A block's query rows and key head: rows are those of the segment, a head of the group after the other.
+struct QueryBlock {
+  Segment segment;
+  int row0, rows, kv_head;
+
+  __device__ QueryBlock(const AttentionSegments& segments, const Group& group)
+      : segment(segment_of(segments, static_cast<int>(blockIdx.y))),
+        row0(static_cast<int>(blockIdx.x) * kAttentionTile),
+        rows(segment.length * group.size),
+        kv_head(static_cast<int>(blockIdx.z)) {}
+  __device__ int head(const Group& group, int row) const { return kv_head * group.size + group.head(row); }
+  __device__ KeyBlocks keys(const Group& group) const {
+    return {segment, group.token(min(row0 + kAttentionTile, rows) - 1) + 1};
+  }
+};
+
+/// Starts copying a block's keys and values; what it does not have is zero.
+template <class T, int kE>
+__device__ void fetch_keys(const Tile<T, kE>& k, const Tile<T, kE>& v, const AttentionInput<T>& in,
+                           const KeyBlocks::Block& block, int kv_head) {
+  k.fetch(kAttentionTile, in.q, [&](int r) -> const T* {
+    return r < block.keys ? in.k + (block.row + r) * in.kv_stride + kv_head * kE : nullptr;
+  });
+  v.fetch(kAttentionTile, in.q, [&](int r) -> const T* {
+    return r < block.keys ? in.v + (block.row + r) * in.kv_stride + kv_head * kE : nullptr;
+  });
+  commit_copies();
+}
+
 /// run.operator()<E>().
 template <class Run>
 void at_width(int head_dim, const Run& run) {
