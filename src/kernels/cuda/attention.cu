@@ -24,28 +24,26 @@ template <class T, int kE>
 __global__ void __launch_bounds__(kAttentionThreads) forward(Forward<T> a) {
   extern __shared__ __align__(128) unsigned char memory[];
   const QueryBlock own(a.segments, a.group);
-  const Segment segment = own.segment;
-  const int row0 = own.row0, rows = own.rows, kv_head = own.kv_head;
-  if (row0 >= rows) return;
+  if (own.row0 >= own.rows) return;
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
   const uint32_t base = shared_address(memory);
   constexpr int kBytes = kAttentionTile * kE * 2;
   const Tile<T, kE> q{base}, k{base + kBytes}, v{base + 2 * kBytes};
   const auto head_of = [&](int row) { return own.head(a.group, row); };
   q.fetch(kAttentionTile, a.in.q, [&](int r) -> const T* {
-    const int row = row0 + r;
-    if (row >= rows) return nullptr;
-    return a.in.q + (segment.begin + a.group.token(row)) * a.in.q_stride + head_of(row) * kE;
+    const int row = own.row0 + r;
+    if (row >= own.rows) return nullptr;
+    return a.in.q + (own.segment.begin + a.group.token(row)) * a.in.q_stride + head_of(row) * kE;
   });
   const KeyBlocks blocks = own.keys(a.group);
   float sums[kE / 8][4] = {};
   float top[2] = {-INFINITY, -INFINITY}, total[2] = {0.0f, 0.0f};
   const float scale = a.scale * kLog2E;
-  const int first = row0 + warp * 16 + lane / 4;  // this lane's rows: first and eight below
+  const int first = own.row0 + warp * 16 + lane / 4;  // this lane's rows: first and eight below
   for (int i = 0; i < blocks.count(); ++i) {
     const auto block = blocks.block(i);
     __syncthreads();  // all have read the tiles before
-    fetch_keys(k, v, a.in, block, kv_head);
+    fetch_keys(k, v, a.in, block, own.kv_head);
     wait_copies<0>();
     __syncthreads();
     float s[kAttentionTile / 8][4] = {};
@@ -94,8 +92,8 @@ __global__ void __launch_bounds__(kAttentionThreads) forward(Forward<T> a) {
     all += __shfl_xor_sync(0xffffffff, all, 1);
     all += __shfl_xor_sync(0xffffffff, all, 2);
     const int row = first + 8 * half;
-    if (row >= rows) continue;
-    const int64_t token = segment.begin + a.group.token(row);
+    if (row >= own.rows) continue;
+    const int64_t token = own.segment.begin + a.group.token(row);
     const float inverse = 1.0f / all;
     T* out = a.out + token * a.out_stride + head_of(row) * kE;
 #pragma unroll

@@ -32,30 +32,28 @@ template <class T, int kE>
 __global__ void __launch_bounds__(kAttentionThreads) query_gradient(Backward<T> a) {
   extern __shared__ __align__(128) unsigned char memory[];
   const QueryBlock own(a.segments, a.group);
-  const Segment segment = own.segment;
-  const int row0 = own.row0, rows = own.rows, kv_head = own.kv_head;
-  if (row0 >= rows) return;
+  if (own.row0 >= own.rows) return;
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
   const uint32_t base = shared_address(memory);
   constexpr int kBytes = kAttentionTile * kE * 2;
   const Tile<T, kE> q{base}, d_out{base + kBytes}, k{base + 2 * kBytes}, v{base + 3 * kBytes};
   const auto head_of = [&](int row) { return own.head(a.group, row); };
-  const auto token_of = [&](int row) { return segment.begin + static_cast<int64_t>(a.group.token(row)); };
+  const auto token_of = [&](int row) { return own.segment.begin + static_cast<int64_t>(a.group.token(row)); };
   q.fetch(kAttentionTile, a.in.q, [&](int r) -> const T* {
-    const int row = row0 + r;
-    return row < rows ? a.in.q + token_of(row) * a.in.q_stride + head_of(row) * kE : nullptr;
+    const int row = own.row0 + r;
+    return row < own.rows ? a.in.q + token_of(row) * a.in.q_stride + head_of(row) * kE : nullptr;
   });
   d_out.fetch(kAttentionTile, a.in.q, [&](int r) -> const T* {
-    const int row = row0 + r;
-    return row < rows ? a.gradient.d_out + token_of(row) * a.gradient.d_out_stride + head_of(row) * kE : nullptr;
+    const int row = own.row0 + r;
+    return row < own.rows ? a.gradient.d_out + token_of(row) * a.gradient.d_out_stride + head_of(row) * kE : nullptr;
   });
   commit_copies();
-  const int first = row0 + warp * 16 + lane / 4;
+  const int first = own.row0 + warp * 16 + lane / 4;
   float delta[2] = {0.0f, 0.0f}, lse[2] = {0.0f, 0.0f};
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int row = first + 8 * half;
-    if (row < rows) {
+    if (row < own.rows) {
       const T* o = a.gradient.out + token_of(row) * a.gradient.out_stride + head_of(row) * kE;
       const T* d = a.gradient.d_out + token_of(row) * a.gradient.d_out_stride + head_of(row) * kE;
 #pragma unroll
@@ -68,7 +66,7 @@ __global__ void __launch_bounds__(kAttentionThreads) query_gradient(Backward<T> 
     }
     delta[half] += __shfl_xor_sync(0xffffffff, delta[half], 1);
     delta[half] += __shfl_xor_sync(0xffffffff, delta[half], 2);
-    if (row < rows && lane % 4 == 0) a.delta[token_of(row) * a.num_heads + head_of(row)] = delta[half];
+    if (row < own.rows && lane % 4 == 0) a.delta[token_of(row) * a.num_heads + head_of(row)] = delta[half];
   }
   const KeyBlocks blocks = own.keys(a.group);
   const float scale = a.scale * kLog2E;
@@ -76,7 +74,7 @@ __global__ void __launch_bounds__(kAttentionThreads) query_gradient(Backward<T> 
   for (int i = 0; i < blocks.count(); ++i) {
     const auto block = blocks.block(i);
     __syncthreads();
-    fetch_keys(k, v, a.in, block, kv_head);
+    fetch_keys(k, v, a.in, block, own.kv_head);
     wait_copies<0>();
     __syncthreads();
 #pragma unroll
@@ -103,7 +101,7 @@ __global__ void __launch_bounds__(kAttentionThreads) query_gradient(Backward<T> 
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int row = first + 8 * half;
-    if (row >= rows) continue;
+    if (row >= own.rows) continue;
     T* out = a.gradient.dq + token_of(row) * a.gradient.dq_stride + head_of(row) * kE;
 #pragma unroll
     for (int n = 0; n < kE / 8; ++n)
