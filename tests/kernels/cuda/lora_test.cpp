@@ -278,10 +278,10 @@ TYPED_TEST(CudaLora, RefreshWritesEveryFormAndNothingElse) {
   struct Case {
     int32_t rank, k, n;
   };
-  const std::vector<std::vector<Case>> lists = {{{16, 64, 64}, {8, 2048, 512}, {64, 128, 2047}},  // whole packs
-                                                {{16, 575, 1}, {3, 7, 5}, {48, 577, 192}, {16, 64, 64}},
-                                                {{16, 8192, 2048}},
-                                                {{64, 512, 8192}}};
+  const std::vector<std::vector<Case>> lists = {
+      {{16, 64, 64}, {8, 2048, 512}, {64, 128, 2047}},  // whole packs
+      {{16, 575, 1}, {3, 7, 5}, {48, 577, 192}, {16, 64, 64}}, {{16, 8192, 2048}}, {{64, 8192, 2048}},
+      {{16, 2048, 2048}, {16, 2048, 512}, {16, 2048, 512}},    {{64, 512, 8192}}};
   constexpr int kMostRefreshed = 48;  // of one launch
   for (const auto& cases : lists)
     for (const int64_t room : {0, 3, 8})
