@@ -298,10 +298,10 @@ void run_bench_train(const BenchTrainConfig& config, Runtime& process) {
     return time_steps(config, *llama, lora, *comm::single_process(), none, rt).seconds;
   };
   if (ranks->connected()) {
-    steps_alone();  // not counted: for a second after a pause a GPU has less between its kernels, 1 % of a step
-    alone_s = steps_alone();
-    reducing_s = time_reducing(lora.gradients(), *ranks);
+    reducing_s = time_reducing(lora.gradients(), *ranks);  // first: NCCL connects, a pause before what is compared
     lora.gradients().zero_();
+    steps_alone();  // not counted: soon after a pause a GPU has less time between its kernels, 1 % of a step
+    alone_s = steps_alone();
   }
   const Steps timed = time_steps(config, *llama, lora, *ranks, trace, rt);
   std::optional<Sharing> sharing;
