@@ -16,7 +16,6 @@ namespace slmi::calib {
 namespace {
 
 namespace fs = std::filesystem;
-using eval::TempDir;
 using testing::HasSubstr;
 
 formats::LlamaConfig small_config() {
@@ -52,7 +51,7 @@ class GptqModel : public testing::Test {
     return std::string(MappedFile::open(dir_ / out / file).text());
   }
 
-  TempDir dir_{"gptq"};
+  TemporaryDirectory dir_;
   model::ModelFiles files_;
   std::string text_;
   data::EncodedDataset encoded_;

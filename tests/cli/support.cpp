@@ -2,14 +2,12 @@
 #include "support.h"
 
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
 
 #include "../formats/tiny_model.h"
-#include "slmi/base/atomic_file.h"
 #include "slmi/base/error.h"
 #include "slmi/formats/gguf.h"
 #include "slmi/quant/gguf_codec.h"
@@ -48,17 +46,6 @@ Outcome run(const std::string& command_line, const fs::path& directory,
   outcome.out = read_text(streams / "out");
   outcome.err = read_text(streams / "err");
   return outcome;
-}
-
-TemporaryDirectory::TemporaryDirectory() {
-  std::string name = (fs::temp_directory_path() / "slmi-cli-XXXXXX").string();
-  if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("no temporary directory");
-  path_ = name;
-}
-
-TemporaryDirectory::~TemporaryDirectory() {
-  std::error_code ignored;
-  slmi::remove_tree(path_, ignored);
 }
 
 fs::path golden_model(const std::string& name) {

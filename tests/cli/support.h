@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "../base/temporary_directory.h"
 #include "slmi/base/json.h"
 #include "slmi/formats/checkpoint.h"
 
@@ -22,20 +23,6 @@ struct Outcome {
 /// Runs a command line through the shell in `directory`, with `slmi` standing for the program that was built.
 Outcome run(const std::string& command_line, const fs::path& directory,
             const std::map<std::string, std::string>& environment = {});
-
-/// A directory that is removed at the end of the test.
-class TemporaryDirectory {
- public:
-  TemporaryDirectory();
-  ~TemporaryDirectory();
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-  const fs::path& path() const { return path_; }
-  fs::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  fs::path path_;
-};
 
 /// Of the model tests: "tiny-tied", "tiny-tied-trained", "tiny-gqa-llama3".
 fs::path golden_model(const std::string& name);

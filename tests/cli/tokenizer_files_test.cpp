@@ -94,11 +94,11 @@ TEST(TokenizerFiles, CopiesKeepTheVocabularyAndReplaceTheTemplate) {
   const auto from = folder.path() / "from", to = folder.path() / "to";
   std::filesystem::create_directories(from);
   std::filesystem::create_directories(to);
-  folder.write("from/tokenizer.json", read_file(golden_path("tiny_smollm.json")));
-  folder.write("from/tokenizer_config.json", R"({"eos_token": "<|im_end|>", "chat_template": "old", "kept": 1})");
-  folder.write("from/chat_template.jinja", "old");
-  folder.write("to/tokenizer.model", "of an earlier model");
-  folder.write("to/chat_template.jinja", "of an earlier model");
+  written_in(folder, "from/tokenizer.json", read_file(golden_path("tiny_smollm.json")));
+  written_in(folder, "from/tokenizer_config.json", R"({"eos_token": "<|im_end|>", "chat_template": "old", "kept": 1})");
+  written_in(folder, "from/chat_template.jinja", "old");
+  written_in(folder, "to/tokenizer.model", "of an earlier model");
+  written_in(folder, "to/chat_template.jinja", "of an earlier model");
   const auto tokenizer = Tokenizer::load(from);
   const auto chat = ChatTemplate::load("chatml", *tokenizer);
   copy_tokenizer_files(to, from, chat);
@@ -114,12 +114,12 @@ TEST(TokenizerFiles, CopiesKeepTheVocabularyAndReplaceTheTemplate) {
 TEST(TokenizerFiles, TheOriginalModelIsCopiedWhereThereIsNoOther) {
   const TemporaryDirectory folder;
   std::filesystem::create_directories(folder.path() / "from/original");
-  folder.write("from/original/tokenizer.model", read_file(golden_path("tiny_llama3.model")));
+  written_in(folder, "from/original/tokenizer.model", read_file(golden_path("tiny_llama3.model")));
   const auto tokenizer = Tokenizer::load(folder.path() / "from");
   const auto chat = ChatTemplate::load("llama3", *tokenizer);
   copy_tokenizer_files(folder.path() / "a", folder.path() / "from", chat);
   expect_same(*Tokenizer::load(folder.path() / "a"), *tokenizer);
-  folder.write("from/tokenizer.json", read_file(golden_path("tiny_llama3.json")));
+  written_in(folder, "from/tokenizer.json", read_file(golden_path("tiny_llama3.json")));
   copy_tokenizer_files(folder.path() / "b", folder.path() / "from", chat);
   EXPECT_FALSE(std::filesystem::exists(folder.path() / "b/tokenizer.model"));
 }

@@ -14,7 +14,6 @@ namespace slmi::comm {
 namespace {
 
 namespace fs = std::filesystem;
-using train::testing::TemporaryDirectory;
 
 #ifdef SLMI_MPIRUN
 const std::string kMpirun = SLMI_MPIRUN;

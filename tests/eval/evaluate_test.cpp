@@ -60,7 +60,7 @@ class EvaluateTest : public ::testing::Test {
     return {ErrorKind::Internal, "no error"};
   }
 
-  TempDir dir_{"evaluate"};
+  TemporaryDirectory dir_;
   std::vector<std::string> expected_;
   EvaluateOptions options_;
 };
@@ -124,7 +124,7 @@ TEST_F(EvaluateTest, ReportHasTheNamesThatChecksRelyOn) {
 // Several actions in any order, out of scope as a class, and the log-probability as a sign of it: of another system's
 // answers, all worked out by hand.
 TEST(EvaluateScores, OrderFreeMatchAndOutOfScopeHaveFieldsOfTheirOwn) {
-  const TempDir dir("scores");
+  const TemporaryDirectory dir;
   const std::string none = R"({"action": "none", "product": null})", add = R"({"action": "add", "product": "milk"})";
   const std::string both = R"([{"action": "add", "product": "milk"}, {"action": "remove", "product": "tea"}])";
   const std::string swapped = R"([{"action": "remove", "product": "tea"}, {"action": "add", "product": "milk"}])";
@@ -257,7 +257,7 @@ TEST_F(EvaluateTest, ThresholdsJudgeAllButTheReference) {
 }
 
 TEST(EvaluateBaselines, StandBesideTheModelsOnShopRows) {
-  TempDir dir("baselines");
+  TemporaryDirectory dir;
   const fs::path source = fs::path(SLMI_SOURCE_DIR) / "data/shop";
   EvaluateOptions options;
   options.rows.files = {source / "test_iid.jsonl", source / "test_both.jsonl"};

@@ -43,7 +43,7 @@ class MeasureTest : public ::testing::Test {
     options_.batch_sizes = {1, 4};
   }
 
-  TempDir dir_{"measure"};
+  TemporaryDirectory dir_;
   std::vector<std::string> expected_;
   RowSource source_;
   model::OpenOptions open_;

@@ -200,7 +200,7 @@ data::RowSet three_rows() {
 }
 
 TEST(Predictions, AreReadInTheRowsOrder) {
-  TempDir dir("predictions");
+  TemporaryDirectory dir;
   write_lines(dir / "p.jsonl", {{{"id", "r3"}, {"answer", {{"a", 1}, {"b", "ü"}}}, {"log_probability", -2.5}},
                                 {{"id", 2}, {"answer", "two"}},
                                 {{"id", "elsewhere"}, {"answer", "x"}}});
@@ -214,7 +214,7 @@ TEST(Predictions, AreReadInTheRowsOrder) {
 }
 
 TEST(Predictions, OfAnEarlierEvaluationAreTakenByModel) {
-  TempDir dir("earlier");
+  TemporaryDirectory dir;
   write_lines(dir / "p.jsonl", {{{"id", "r1"}, {"model", "a"}, {"answer", "from a"}},
                                 {{"id", "r1"}, {"model", "b"}, {"answer", "from b"}}});
   EXPECT_EQ(read_predictions(dir / "p.jsonl", "b", three_rows()).answers.at(0).answer, "from b");
@@ -223,7 +223,7 @@ TEST(Predictions, OfAnEarlierEvaluationAreTakenByModel) {
 }
 
 TEST(Predictions, BadFilesNameTheLine) {
-  TempDir dir("bad");
+  TemporaryDirectory dir;
   const auto message = [&](const std::string& text) {
     write_file_atomically(dir / "p.jsonl", text);
     return error_of(ErrorKind::Input, [&] { read_predictions(dir / "p.jsonl", "s", three_rows()); });

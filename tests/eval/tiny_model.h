@@ -5,13 +5,13 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
 
+#include "../base/temporary_directory.h"
 #include "slmi/base/atomic_file.h"
 #include "slmi/base/error.h"
 #include "slmi/base/random.h"
@@ -24,24 +24,6 @@
 namespace slmi::eval {
 
 namespace fs = std::filesystem;
-
-/// A directory that is gone after the test.
-class TempDir {
- public:
-  explicit TempDir(const std::string& name)
-      : path_(fs::temp_directory_path() / fmt::format("slmi-eval-{}-{}", name, ::getpid())) {
-    slmi::remove_tree(path_);
-    fs::create_directories(path_);
-  }
-  ~TempDir() {
-    std::error_code ignored;
-    slmi::remove_tree(path_, ignored);
-  }
-  fs::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  fs::path path_;
-};
 
 inline std::string base64(std::string_view bytes) {
   constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

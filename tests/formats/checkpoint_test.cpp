@@ -15,7 +15,7 @@ namespace slmi::formats {
 namespace {
 
 TEST(Checkpoint, SingleFileDirectory) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const TinyModel model(tiny_config());
   model.write_directory(dir.path());
   const auto c = Checkpoint::open(dir.path());
@@ -32,7 +32,7 @@ TEST(Checkpoint, SingleFileDirectory) {
 }
 
 TEST(Checkpoint, TensorsOutliveTheCheckpoint) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const TinyModel model(tiny_config());
   model.write_directory(dir.path());
   auto c = Checkpoint::open(dir.path());
@@ -42,7 +42,7 @@ TEST(Checkpoint, TensorsOutliveTheCheckpoint) {
 }
 
 TEST(Checkpoint, ShardsAreOneModel) {
-  const TempDir dir, single;
+  const TemporaryDirectory dir, single;
   const TinyModel model(tiny_config());
   model.write_directory(dir.path(), 4000);
   model.write_directory(single.path());
@@ -54,7 +54,7 @@ TEST(Checkpoint, ShardsAreOneModel) {
 }
 
 TEST(Checkpoint, GgufIsTheSameModel) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const TinyModel model(tiny_config());
   model.write_directory(dir.path());
   model.write_gguf(dir / "m.gguf");
@@ -74,7 +74,7 @@ TEST(Checkpoint, GgufIsTheSameModel) {
 }
 
 TEST(Checkpoint, FingerprintTellsSistersApart) {
-  const TempDir a, b;
+  const TemporaryDirectory a, b;
   const TinyModel model(tiny_config(), 1), sister(tiny_config(), 2);
   model.write_directory(a.path());
   sister.write_directory(b.path());
@@ -83,7 +83,7 @@ TEST(Checkpoint, FingerprintTellsSistersApart) {
 }
 
 TEST(Checkpoint, DigestKnowsEveryByteAndNoThreads) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   auto config = tiny_config();
   config.vocab_size = 50000;  // matrices of several pieces
   TinyModel(config).write_directory(dir.path());
@@ -111,7 +111,7 @@ TEST(Checkpoint, DigestKnowsEveryByteAndNoThreads) {
 }
 
 TEST(Checkpoint, TiedHeadIsAbsent) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   auto config = tiny_config();
   config.tie_word_embeddings = true;
   const TinyModel model(config);
@@ -122,7 +122,7 @@ TEST(Checkpoint, TiedHeadIsAbsent) {
 }
 
 TEST(Checkpoint, StoredCopyOfATiedHead) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   auto config = tiny_config();
   config.tie_word_embeddings = true;
   const TinyModel model(config);
@@ -140,7 +140,7 @@ TEST(Checkpoint, StoredCopyOfATiedHead) {
 }
 
 TEST(Checkpoint, AllMisfitsAreReportedAtOnce) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const TinyModel model(tiny_config());
   model.write_directory(dir.path());
   auto tensors = model.tensors();
@@ -156,7 +156,7 @@ TEST(Checkpoint, AllMisfitsAreReportedAtOnce) {
 }
 
 TEST(Checkpoint, OtherDtypesAreNamed) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const TinyModel model(tiny_config());
   model.write_directory(dir.path());
   auto tensors = model.tensors();
@@ -167,7 +167,7 @@ TEST(Checkpoint, OtherDtypesAreNamed) {
 }
 
 TEST(Checkpoint, GgufMisfitsAreReported) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const TinyModel model(tiny_config());
   const std::vector<float> bias(32);
   model.write_gguf(dir / "m.gguf", [&](GgufWriter& w) {
@@ -179,7 +179,7 @@ TEST(Checkpoint, GgufMisfitsAreReported) {
 }
 
 TEST(Checkpoint, MissingPiecesAreNamed) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   expect_input_error({"/nowhere/model", "no such file"}, [] { Checkpoint::open("/nowhere/model"); });
   expect_input_error({"no config.json"}, [&] { Checkpoint::open(dir.path()); });
   const TinyModel model(tiny_config());
@@ -194,7 +194,7 @@ TEST(Checkpoint, MissingPiecesAreNamed) {
 }
 
 TEST(Checkpoint, BrokenIndexIsNamed) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const TinyModel model(tiny_config());
   model.write_directory(dir.path(), 4000);
   const auto path = dir / "model.safetensors.index.json";

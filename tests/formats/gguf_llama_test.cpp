@@ -55,7 +55,7 @@ TEST(RopeDivisors, NoneWhereNoTensorIsNeeded) {
 }
 
 TEST(LlamaKeys, AreReadAsTheyWere) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   LlamaConfig c = tiny_config();
   c.max_position_embeddings = 4321;
   c.rms_norm_eps = 3e-6;
@@ -105,7 +105,7 @@ class GgufAdapter : public testing::Test {
     return floats_from(Dtype::F32, file.tensor(name).bytes, name);
   }
 
-  TempDir dir_;
+  TemporaryDirectory dir_;
   PeftConfig peft_;
   std::vector<float> values_;
   std::vector<OutputTensor> tensors_;

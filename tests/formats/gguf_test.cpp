@@ -146,7 +146,7 @@ std::vector<BadFile> broken_tensors() {
 class BadGguf : public testing::TestWithParam<BadFile> {};
 
 TEST_P(BadGguf, IsRefusedByName) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const auto path = dir / "bad.gguf";
   write_text(path, GetParam().bytes);
   auto parts = GetParam().message;
@@ -260,7 +260,7 @@ GgufWriter sample_writer(const std::vector<float>& a, const std::string& q8) {
 }
 
 TEST(Gguf, WritesWhatItReads) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const std::vector<float> a = {1, 2, 3, 4, 5};
   const std::string q8(3 * 34, 'q');
   const auto writer = sample_writer(a, q8);
@@ -288,7 +288,7 @@ TEST(Gguf, WritesWhatItReads) {
 }
 
 TEST(Gguf, ProducersAreCalledInTurnAndGiveTheSameFile) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const std::vector<float> a = {1, 2, 3, 4, 5};
   const std::string q8(3 * 34, 'q');
   sample_writer(a, q8).write(dir / "whole.gguf");
@@ -312,7 +312,7 @@ TEST(Gguf, ProducersAreCalledInTurnAndGiveTheSameFile) {
 }
 
 TEST(Gguf, AWriteThatFailsLeavesTheOldFile) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   write_text(dir / "m.gguf", "old");
   const std::vector<float> a = {1, 2, 3, 4};
   GgufWriter w;

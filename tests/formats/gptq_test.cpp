@@ -43,7 +43,7 @@ std::vector<float> values_of(const StoredTensor& t) {
 }
 
 TEST_P(GptqDirectory, ReadsBackWhatWasWritten) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const TinyGptq model(config());
   model.write(dir.path());
   EXPECT_TRUE(std::filesystem::exists(dir / "quantize_config.json"));
@@ -76,7 +76,7 @@ INSTANTIATE_TEST_SUITE_P(Forms, GptqDirectory,
 /// The label of a directory may be wrong: then the symmetric zeros decide, and it is said.
 TEST(GptqReader, AMislabelledFormIsSeenFromTheZeros) {
   for (const GptqZeros real : {GptqZeros::MinusOne, GptqZeros::AsIs}) {
-    const TempDir dir;
+    const TemporaryDirectory dir;
     const TinyGptq model(config_of(false, true, real));
     model.write(dir.path());
     for (const char* file : {"config.json", "quantize_config.json"}) {
@@ -94,7 +94,7 @@ TEST(GptqReader, AMislabelledFormIsSeenFromTheZeros) {
 }
 
 TEST(GptqReader, OneOfTheTwoConfigurationsIsEnough) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const TinyGptq model(plain());
   model.write(dir.path());
   std::filesystem::remove(dir / "quantize_config.json");
@@ -111,7 +111,7 @@ TEST(GptqReader, OneOfTheTwoConfigurationsIsEnough) {
 
 /// Old programs write neither g_idx nor an empty list of biases, but zeros.
 TEST(GptqReader, IndexMayBeAbsentAndBiasesZero) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const TinyGptq model(plain());
   model.write(dir.path());
   auto tensors = model.tensors();
@@ -129,7 +129,7 @@ TEST(GptqReader, IndexMayBeAbsentAndBiasesZero) {
 /// A directory with one change to its tensors.
 void expect_broken(const std::vector<std::string>& parts, const std::function<void(std::vector<OutputTensor>&)>& change,
                    const GptqConfig& config = plain()) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const TinyGptq model(config);
   model.write(dir.path());
   auto tensors = model.tensors();
@@ -245,7 +245,7 @@ TEST(GptqConfigJson, OldFilesHaveFewKeys) {
 }
 
 TEST(GptqReader, TwoConfigurationsThatContradict) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   TinyGptq(plain()).write(dir.path());
   Json json = plain().to_json();
   json["group_size"] = 64;
@@ -254,7 +254,7 @@ TEST(GptqReader, TwoConfigurationsThatContradict) {
 }
 
 TEST(GptqReader, AWrongGroupSizeIsSeenFromTheData) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   TinyGptq(plain()).write(dir.path());
   Json json = read_json_file((dir / "config.json").string());
   json["quantization_config"]["group_size"] = 64;
@@ -269,7 +269,7 @@ TEST(GptqReader, AWrongGroupSizeIsSeenFromTheData) {
 
 /// A copy that was cut short, at any place, is said to be that.
 TEST(GptqReader, TruncatedDirectoriesAreNamed) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   TinyGptq(plain()).write(dir.path());
   const std::string weights = read_text(dir / "model.safetensors"), config = read_text(dir / "quantize_config.json");
   const auto open = [&] { Checkpoint::open(dir.path()); };
@@ -288,7 +288,7 @@ TEST(GptqReader, TruncatedDirectoriesAreNamed) {
 
 /// What config.json says of the method must be what the tensors are.
 TEST(GptqReader, AnotherMethodsLabelIsNamed) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   TinyGptq(plain()).write(dir.path());
   std::filesystem::remove(dir / "quantize_config.json");
   Json json = read_json_file((dir / "config.json").string());
@@ -306,7 +306,7 @@ TEST(GptqReader, AnotherMethodsLabelIsNamed) {
   write_text(dir / "config.json", json.dump());
   expect_input_error({dir.path().string(), "the configuration says bitsandbytes, but no tensor ends in"}, open);
   // Sixteen bits that are called GPTQ.
-  const TempDir plain_dir;
+  const TemporaryDirectory plain_dir;
   TinyModel(tiny_gptq_config()).write_directory(plain_dir.path());
   write_text(plain_dir / "quantize_config.json", plain().to_json().dump());
   expect_input_error({plain_dir.path().string(), "no tensor ends in '.qweight'"},
@@ -314,7 +314,7 @@ TEST(GptqReader, AnotherMethodsLabelIsNamed) {
 }
 
 TEST(GptqReader, WritingAnotherModelThereRemovesTheConfiguration) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   TinyGptq(plain()).write(dir.path());
   TinyModel(tiny_gptq_config()).write_directory(dir.path());
   EXPECT_FALSE(std::filesystem::exists(dir / "quantize_config.json"));

@@ -16,7 +16,7 @@ std::set<std::string> files_in(const std::filesystem::path& directory) {
 }
 
 TEST(HfDirectory, SingleFile) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const TinyModel model(tiny_config());
   model.write_directory(dir / "m");
   EXPECT_EQ(files_in(dir / "m"),
@@ -29,7 +29,7 @@ TEST(HfDirectory, SingleFile) {
 }
 
 TEST(HfDirectory, ShardsKeepTheLimitAndAddUp) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const TinyModel model(tiny_config());
   constexpr uint64_t kLimit = 8000;
   model.write_directory(dir.path(), kLimit);
@@ -55,7 +55,7 @@ TEST(HfDirectory, ShardsKeepTheLimitAndAddUp) {
 }
 
 TEST(HfDirectory, ATensorLargerThanTheLimitHasItsOwnShard) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const TinyModel model(tiny_config());
   model.write_directory(dir.path(), 1);
   EXPECT_TRUE(std::filesystem::exists(dir / "model-00021-of-00021.safetensors"));
@@ -63,7 +63,7 @@ TEST(HfDirectory, ATensorLargerThanTheLimitHasItsOwnShard) {
 }
 
 TEST(HfDirectory, StaleWeightsAreRemovedAndOthersStay) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const TinyModel model(tiny_config());
   write_text(dir / "tokenizer.json", "{}");
   model.write_directory(dir.path(), 4000);
@@ -76,7 +76,7 @@ TEST(HfDirectory, StaleWeightsAreRemovedAndOthersStay) {
 }
 
 TEST(HfDirectory, ForeignModelsAreNotOverwritten) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const TinyModel model(tiny_config());
   model.write_directory(dir.path());
   std::filesystem::remove(dir / "slmi.json");
@@ -88,7 +88,7 @@ TEST(HfDirectory, ForeignModelsAreNotOverwritten) {
 }
 
 TEST(HfDirectory, ABrokenWriteDoesNotLoad) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const TinyModel model(tiny_config());
   model.write_directory(dir.path());
   auto tensors = model.tensors();
@@ -120,7 +120,7 @@ Provenance sample() {
 }
 
 TEST(Provenance, IsReadBack) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   EXPECT_FALSE(read_provenance(dir.path()).has_value());
   write_provenance(dir.path(), sample());
   const auto p = read_provenance(dir.path());

@@ -245,7 +245,7 @@ class GgufConfig : public testing::Test {
     expect_input_error(parts, [&] { read(w); });
   }
 
-  TempDir dir_;
+  TemporaryDirectory dir_;
   std::vector<uint16_t> embedding_ = std::vector<uint16_t>(640);
 };
 

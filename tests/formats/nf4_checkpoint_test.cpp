@@ -55,7 +55,7 @@ class TinyNf4 {
 class Nf4Directory : public testing::TestWithParam<Nf4Scales> {};
 
 TEST_P(Nf4Directory, ReadsBackWhatWasWritten) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const TinyNf4 model(GetParam());
   model.write(dir.path());
   EXPECT_FALSE(std::filesystem::exists(dir / "quantize_config.json"));
@@ -77,7 +77,7 @@ TEST_P(Nf4Directory, ReadsBackWhatWasWritten) {
 }
 
 TEST_P(Nf4Directory, DigestKnowsEveryPlane) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const TinyNf4 model(GetParam());
   model.write(dir.path());
   const std::string digest = Checkpoint::open(dir.path())->content_digest();
@@ -103,7 +103,7 @@ INSTANTIATE_TEST_SUITE_P(Scales, Nf4Directory, testing::Values(Nf4Scales::Plain,
 
 void expect_broken(const std::vector<std::string>& parts, const std::function<void(std::vector<OutputTensor>&)>& change,
                    Nf4Scales scales = Nf4Scales::Double) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const TinyNf4 model(scales);
   model.write(dir.path());
   auto tensors = model.tensors();

@@ -107,7 +107,7 @@ class Written : public testing::Test {
     expect_input_error(parts, [&] { PeftAdapter::open(dir_ / "adapter"); });
   }
 
-  TempDir dir_;
+  TemporaryDirectory dir_;
   PeftConfig config_;
   std::vector<float> values_ = {1, 2, 3, 4, 5, 6};
   std::vector<OutputTensor> tensors_;

@@ -73,7 +73,7 @@ std::vector<BadFile> bad_files() {
 class BadSafetensors : public testing::TestWithParam<BadFile> {};
 
 TEST_P(BadSafetensors, IsRefusedByName) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const auto path = dir / "bad.safetensors";
   write_text(path, GetParam().bytes);
   auto parts = GetParam().message;
@@ -128,7 +128,7 @@ TEST(Safetensors, ReadsThePackagesFile) {
 }
 
 TEST(Safetensors, WritesThePackagesBytes) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const auto file = SafetensorsFile::open(golden("package.safetensors"));
   std::vector<OutputTensor> tensors;
   for (const auto& [name, t] : file.tensors()) tensors.push_back({name, t.dtype, t.shape, t.bytes});
@@ -138,7 +138,7 @@ TEST(Safetensors, WritesThePackagesBytes) {
 }
 
 TEST(Safetensors, StreamsProducedTensorsOneAtATime) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   int calls = 0;
   const auto produce = [&](uint8_t value) {
     return [&calls, value] {
@@ -157,7 +157,7 @@ TEST(Safetensors, StreamsProducedTensorsOneAtATime) {
 }
 
 TEST(Safetensors, RefusesToWriteWhatDoesNotFit) {
-  const TempDir dir;
+  const TemporaryDirectory dir;
   const std::string data(8, 'x');
   const OutputTensor good{"a", Dtype::F32, {2}, bytes_of(data)};
   const OutputTensor small{"a", Dtype::F32, {3}, bytes_of(data)};

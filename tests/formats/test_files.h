@@ -12,31 +12,10 @@
 #include <string>
 #include <vector>
 
-#include "slmi/base/atomic_file.h"
+#include "../base/temporary_directory.h"
 #include "slmi/base/error.h"
 
 namespace slmi::formats {
-
-/// A directory of this test's own, removed with it.
-class TempDir {
- public:
-  TempDir() {
-    std::string name = (std::filesystem::temp_directory_path() / "slmi-formats-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("no temporary directory");
-    path_ = name;
-  }
-  ~TempDir() {
-    std::error_code error;
-    slmi::remove_tree(path_, error);
-  }
-  TempDir(const TempDir&) = delete;
-  TempDir& operator=(const TempDir&) = delete;
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 inline std::filesystem::path golden(const std::string& name) {
   return std::filesystem::path(SLMI_SOURCE_DIR) / "tests/formats/golden" / name;

@@ -15,7 +15,6 @@ namespace slmi::study {
 namespace {
 
 namespace fs = std::filesystem;
-using eval::TempDir;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -118,7 +117,7 @@ class StudyTest : public ::testing::Test {
   }
 
   static constexpr int64_t kMaxNew = 10;
-  TempDir dir_{"study"};
+  TemporaryDirectory dir_;
   StudyOptions options_;
   std::vector<std::string> made_;
   std::string fails_;

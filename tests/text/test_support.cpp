@@ -2,7 +2,6 @@
 #include "test_support.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstdlib>
 
@@ -27,20 +26,9 @@ std::string read_file(const fs::path& path) {
   return std::string(MappedFile::open(path).text());
 }
 
-TemporaryDirectory::TemporaryDirectory() {
-  static int counter = 0;
-  path_ = fs::temp_directory_path() / fmt::format("slmi-text-{}-{}", getpid(), counter++);
-  fs::create_directories(path_);
-}
-
-TemporaryDirectory::~TemporaryDirectory() {
-  std::error_code ignored;
-  slmi::remove_tree(path_, ignored);
-}
-
-fs::path TemporaryDirectory::write(const std::string& name, std::string_view bytes) const {
-  write_file_atomically(path_ / name, bytes);
-  return path_ / name;
+fs::path written_in(const TemporaryDirectory& folder, const std::string& name, std::string_view bytes) {
+  write_file_atomically(folder / name, bytes);
+  return folder / name;
 }
 
 void write_gguf_of_json(const Json& tokenizer_json, const std::string& pre, const fs::path& path) {

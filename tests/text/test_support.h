@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "../base/temporary_directory.h"
 #include "slmi/base/error.h"
 #include "slmi/base/json.h"
 #include "slmi/text/tokenizer.h"
@@ -17,20 +18,8 @@ std::filesystem::path golden_path(const std::string& name);
 Json read_golden(const std::string& name);
 std::string read_file(const std::filesystem::path& path);
 
-/// A directory that is removed at the end of the test.
-class TemporaryDirectory {
- public:
-  TemporaryDirectory();
-  ~TemporaryDirectory();
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-  /// Writes a file in it.
-  std::filesystem::path write(const std::string& name, std::string_view bytes) const;
-
- private:
-  std::filesystem::path path_;
-};
+/// Writes a file in a directory. @return its path.
+std::filesystem::path written_in(const TemporaryDirectory& folder, const std::string& name, std::string_view bytes);
 
 /// The vocabulary of a byte-level tokenizer.json as a GGUF file.
 void write_gguf_of_json(const Json& tokenizer_json, const std::string& pre, const std::filesystem::path& path);

@@ -82,17 +82,18 @@ TEST(TokenizerErrors, TiktokenFilesNameTheLine) {
 TEST(TokenizerErrors, FilesOfNoKnownKind) {
   const TemporaryDirectory folder;
   expect_message(error_of([&] {
-                   Tokenizer::load(folder.write("x.bin",
-                                                "\x7F"
-                                                "ELF..."));
+                   Tokenizer::load(written_in(folder, "x.bin",
+                                              "\x7F"
+                                              "ELF..."));
                  }),
                  {"x.bin", "no tokenizer"});
-  expect_message(error_of([&] { Tokenizer::load(folder.write("empty", "")); }), {"empty"});
+  expect_message(error_of([&] { Tokenizer::load(written_in(folder, "empty", "")); }), {"empty"});
   expect_message(error_of([&] { Tokenizer::load(folder.path() / "absent.json"); }), {"absent.json"});
   const TemporaryDirectory nothing;
   expect_message(error_of([&] { Tokenizer::load(nothing.path()); }), {"no tokenizer.json"});
   const std::string sp = read_file(golden_path("tiny_sentencepiece.model"));
-  expect_message(error_of([&] { Tokenizer::load(folder.write("cut.model", sp.substr(0, sp.size() / 2))); }), {"cut"});
+  expect_message(error_of([&] { Tokenizer::load(written_in(folder, "cut.model", sp.substr(0, sp.size() / 2))); }),
+                 {"cut"});
 }
 
 TEST(TokenizerErrors, GgufVocabulariesAreNamed) {

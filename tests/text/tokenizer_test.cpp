@@ -123,12 +123,12 @@ TEST(Tokenizer, GgufLlamaKindEqualsTheSentencePieceModel) {
 
 TEST(Tokenizer, DirectoryUsesTokenizerJsonAndItsConfiguration) {
   const TemporaryDirectory folder;
-  folder.write("tokenizer.model", read_file(golden_path("tiny_llama3.model")));
+  written_in(folder, "tokenizer.model", read_file(golden_path("tiny_llama3.model")));
   EXPECT_EQ(Tokenizer::load(folder.path())->bos_id(),
             Tokenizer::load(golden_path("tiny_llama3.model"))->special("<|begin_of_text|>"));
-  folder.write("tokenizer.json", read_file(golden_path("tiny_smollm.json")));
-  folder.write("tokenizer_config.json",
-               R"({"bos_token": "<|im_start|>", "eos_token": {"content": "<|im_end|>"}, "pad_token": null})");
+  written_in(folder, "tokenizer.json", read_file(golden_path("tiny_smollm.json")));
+  written_in(folder, "tokenizer_config.json",
+             R"({"bos_token": "<|im_start|>", "eos_token": {"content": "<|im_end|>"}, "pad_token": null})");
   const auto tokenizer = Tokenizer::load(folder.path());
   EXPECT_EQ(tokenizer->splitter_name(), "smollm");
   EXPECT_EQ(tokenizer->bos_id(), 1);
@@ -141,12 +141,12 @@ TEST(Tokenizer, DirectoryUsesTokenizerJsonAndItsConfiguration) {
 TEST(Tokenizer, DirectoryWithoutTokenizerJsonUsesTheOriginalModel) {
   const TemporaryDirectory folder;
   std::filesystem::create_directories(folder.path() / "original");
-  folder.write("original/tokenizer.model", read_file(golden_path("tiny_llama3.model")));
+  written_in(folder, "original/tokenizer.model", read_file(golden_path("tiny_llama3.model")));
   const auto plain = Tokenizer::load(folder.path());
   EXPECT_EQ(plain->hash(), Tokenizer::load(golden_path("tiny_llama3.model"))->hash());
   EXPECT_EQ(plain->eos_id(), plain->special("<|end_of_text|>"));
   EXPECT_TRUE(plain->wants_bos());
-  folder.write("tokenizer_config.json", R"({"eos_token": "<|eot_id|>", "add_bos_token": false})");
+  written_in(folder, "tokenizer_config.json", R"({"eos_token": "<|eot_id|>", "add_bos_token": false})");
   const auto configured = Tokenizer::load(folder.path());
   EXPECT_EQ(configured->eos_id(), configured->special("<|eot_id|>"));
   EXPECT_FALSE(configured->wants_bos());
@@ -154,9 +154,9 @@ TEST(Tokenizer, DirectoryWithoutTokenizerJsonUsesTheOriginalModel) {
 
 TEST(Tokenizer, DirectoryOfASentencePieceModelUsesTheModelFile) {
   const TemporaryDirectory folder;
-  folder.write("tokenizer.json", R"({"model": {"type": "BPE", "byte_fallback" : true, "vocab": {"a": 0}}})");
+  written_in(folder, "tokenizer.json", R"({"model": {"type": "BPE", "byte_fallback" : true, "vocab": {"a": 0}}})");
   EXPECT_NE(error_of([&] { Tokenizer::load(folder.path()); }).find("byte_fallback"), std::string::npos);
-  folder.write("tokenizer.model", read_file(golden_path("tiny_sentencepiece.model")));
+  written_in(folder, "tokenizer.model", read_file(golden_path("tiny_sentencepiece.model")));
   EXPECT_EQ(Tokenizer::load(folder.path())->kind(), TokenizerKind::SentencePiece);
 }
 

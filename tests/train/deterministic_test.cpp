@@ -6,6 +6,7 @@
 
 #include <csignal>
 
+#include "slmi/base/atomic_file.h"
 #include "slmi/base/error.h"
 #include "slmi/base/json.h"
 #include "slmi/base/random.h"
@@ -17,7 +18,6 @@ namespace {
 
 using testing::differences;
 using testing::Process;
-using testing::TemporaryDirectory;
 namespace fs = std::filesystem;
 
 constexpr int64_t kVocabulary = 96, kWidth = 256, kFfn = 512, kLayers = 2, kHeads = 4, kKvHeads = 2, kHeadDim = 64;

@@ -16,7 +16,6 @@ namespace {
 using testing::differences;
 using testing::load_options;
 using testing::Process;
-using testing::TemporaryDirectory;
 namespace fs = std::filesystem;
 
 class LossScale : public ::testing::TestWithParam<at::DeviceType> {

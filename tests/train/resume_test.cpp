@@ -16,7 +16,6 @@ namespace {
 using testing::bytes_of;
 using testing::differences;
 using testing::Process;
-using testing::TemporaryDirectory;
 namespace fs = std::filesystem;
 
 constexpr int64_t kSteps = 15;

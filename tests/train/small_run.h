@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "../base/temporary_directory.h"
 #include "../model/reference.h"
-#include "slmi/base/atomic_file.h"
 #include "slmi/base/mapped_file.h"
 #include "slmi/formats/peft_adapter.h"
 #include "slmi/train/trainer.h"
@@ -15,26 +15,6 @@
 namespace slmi::train::testing {
 
 namespace fs = std::filesystem;
-
-/// A directory of its own, removed at the end.
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string pattern = (fs::temp_directory_path() / "slmi-train-XXXXXX").string();
-    if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("mkdtemp");
-    path_ = pattern;
-  }
-  ~TemporaryDirectory() {
-    std::error_code ignored;
-    slmi::remove_tree(path_, ignored);
-  }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-  fs::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  fs::path path_;
-};
 
 /// 20 rows of 23 to 33 tokens: two instructions of 20 tokens shared by eight rows each, and four rows of their own.
 inline data::EncodedDataset small_rows() {

@@ -17,7 +17,6 @@ namespace slmi::train {
 namespace {
 
 using testing::Process;
-using testing::TemporaryDirectory;
 namespace fs = std::filesystem;
 
 TEST(Schedule, WarmUpRisesLinearlyFromZero) {
